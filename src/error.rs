@@ -16,6 +16,9 @@ pub enum Error {
     /// The job is in a state that does not allow this.
     #[error("{0}")]
     Conflict(String),
+    /// The queue is at its limit: try again later.
+    #[error("{0}")]
+    Overloaded(String),
     /// Another attempt owns the task now, or its job has ended: the work done for it is void.
     #[error("the claim on this task was lost")]
     ClaimLost,
@@ -42,6 +45,7 @@ impl Error {
             Self::InvalidInput { code, .. } => code,
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "conflict",
+            Self::Overloaded(_) => "overloaded",
             Self::ClaimLost => "claim_lost",
             Self::Aborted => "aborted",
             Self::Internal(_) => "internal",

@@ -2,6 +2,7 @@
 //! GPU. Pure data: where transcripts are kept is `queue`, how they are written is `format`.
 
 mod format;
+pub mod language;
 
 pub use format::Format;
 

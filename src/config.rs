@@ -1,0 +1,260 @@
+//! Every setting, read once from the environment and checked; nothing else in the crate reads the environment. An empty
+//! variable counts as unset, and a wrong one stops the start with its name, its value and what is allowed.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// More threads than this is a typing error: one GPU serves about eight.
+const MAX_WORKERS: u64 = 64;
+const KIB: u64 = 1024;
+const GIB: u64 = KIB * KIB * KIB;
+/// A day: no wait or limit of one piece of work is longer.
+const DAY_SECONDS: u64 = 86_400;
+const DEFAULT_MODEL: &str = "turbo";
+const DEFAULT_HF_ENDPOINT: &str = "https://huggingface.co";
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The settings as the program uses them. Names and defaults are those of the table in the README.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub worker_count: usize,
+    pub model_instances: usize,
+    /// A name, a path or `owner/repo/file`.
+    pub model_name: String,
+    pub model_dir: PathBuf,
+    pub hf_endpoint: String,
+    pub hf_token: Option<String>,
+    /// Holds the database, the spool and the process locks.
+    pub data_dir: PathBuf,
+    pub max_audio_bytes: u64,
+    pub max_audio_seconds: u64,
+    pub max_queued: u64,
+    pub lease: Duration,
+    pub max_attempts: u32,
+    pub chunk_timeout: Duration,
+    pub job_ttl: Duration,
+    pub execution_timeout: Duration,
+    pub shutdown: Duration,
+    pub log_format: LogFormat,
+    /// Filter directives such as `info,whisperq=debug`.
+    pub rust_log: Option<String>,
+}
+
+/// The environment as envy hands it over: everything is text here, and parsed below so that each error can name the
+/// variable and what it allows.
+#[derive(Default, Deserialize)]
+struct Environment {
+    worker_count: Option<String>,
+    model_instances: Option<String>,
+    model_name: Option<String>,
+    model_dir: Option<String>,
+    hf_endpoint: Option<String>,
+    hf_token: Option<String>,
+    data_dir: Option<String>,
+    max_audio_bytes: Option<String>,
+    max_audio_seconds: Option<String>,
+    max_queued: Option<String>,
+    lease_seconds: Option<String>,
+    max_attempts: Option<String>,
+    chunk_timeout_seconds: Option<String>,
+    job_ttl_seconds: Option<String>,
+    execution_timeout_seconds: Option<String>,
+    shutdown_seconds: Option<String>,
+    log_format: Option<String>,
+    rust_log: Option<String>,
+    home: Option<String>,
+}
+
+impl Config {
+    /// Reads the process's own environment.
+    pub fn from_env() -> Result<Self> {
+        let vars = std::env::vars_os();
+        Self::from_vars(vars.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
+    }
+
+    /// Reads the given `(name, value)` pairs instead.
+    pub fn from_vars(vars: impl Iterator<Item = (String, String)>) -> Result<Self> {
+        let set = vars.filter(|(_, value)| !value.trim().is_empty());
+        let env: Environment = envy::from_iter(set).map_err(|error| Error::Config(error.to_string()))?;
+        let worker_count = whole("WORKER_COUNT", env.worker_count.as_deref(), 1..=MAX_WORKERS, 4)?;
+        let model_instances = whole("MODEL_INSTANCES", env.model_instances.as_deref(), 1..=MAX_WORKERS, worker_count)?;
+        if model_instances > worker_count {
+            return Err(Error::Config(format!(
+                "MODEL_INSTANCES={model_instances} is more than WORKER_COUNT={worker_count}: \
+                 a model without a worker would never run; lower MODEL_INSTANCES or raise WORKER_COUNT"
+            )));
+        }
+        let (model_dir, data_dir) = directories(&env)?;
+        Ok(Self {
+            worker_count: worker_count as usize,
+            model_instances: model_instances as usize,
+            model_name: env.model_name.unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
+            model_dir,
+            hf_endpoint: env.hf_endpoint.unwrap_or_else(|| DEFAULT_HF_ENDPOINT.to_owned()),
+            hf_token: env.hf_token,
+            data_dir,
+            max_audio_bytes: bytes("MAX_AUDIO_BYTES", env.max_audio_bytes.as_deref(), 2 * GIB)?,
+            max_audio_seconds: whole("MAX_AUDIO_SECONDS", env.max_audio_seconds.as_deref(), 1..=DAY_SECONDS, 43_200)?,
+            max_queued: whole("MAX_QUEUED", env.max_queued.as_deref(), 1..=10_000_000, 10_000)?,
+            lease: seconds("LEASE_SECONDS", env.lease_seconds.as_deref(), 3..=3600, 30)?,
+            max_attempts: whole("MAX_ATTEMPTS", env.max_attempts.as_deref(), 1..=100, 3)? as u32,
+            chunk_timeout: seconds("CHUNK_TIMEOUT_SECONDS", env.chunk_timeout_seconds.as_deref(), 1..=3600, 300)?,
+            job_ttl: seconds("JOB_TTL_SECONDS", env.job_ttl_seconds.as_deref(), 1..=365 * DAY_SECONDS, DAY_SECONDS)?,
+            execution_timeout: seconds(
+                "EXECUTION_TIMEOUT_SECONDS",
+                env.execution_timeout_seconds.as_deref(),
+                1..=7 * DAY_SECONDS,
+                3600,
+            )?,
+            shutdown: seconds("SHUTDOWN_SECONDS", env.shutdown_seconds.as_deref(), 1..=3600, 25)?,
+            log_format: log_format(env.log_format.as_deref())?,
+            rust_log: env.rust_log,
+        })
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.data_dir.join("whisperq.db")
+    }
+
+    /// Decoded audio between `prepare` and the last chunk.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.data_dir.join("spool")
+    }
+
+    /// One lock file per running process.
+    pub fn process_dir(&self) -> PathBuf {
+        self.data_dir.join("proc")
+    }
+}
+
+/// MODEL_DIR and DATA_DIR, by default under the home directory.
+fn directories(env: &Environment) -> Result<(PathBuf, PathBuf)> {
+    let under_home = |name: &str, set: Option<&String>, default: &str| match (set, &env.home) {
+        (Some(path), _) => Ok(PathBuf::from(path)),
+        (None, Some(home)) => Ok(Path::new(home).join(default)),
+        (None, None) => Err(Error::Config(format!("set {name}: HOME is not set, so there is no default for it"))),
+    };
+    Ok((
+        under_home("MODEL_DIR", env.model_dir.as_ref(), ".cache/whisperq/models")?,
+        under_home("DATA_DIR", env.data_dir.as_ref(), ".local/share/whisperq")?,
+    ))
+}
+
+fn refused(name: &str, value: &str, allowed: &str) -> Error {
+    Error::Config(format!("{name}={value} is not understood: allowed is {allowed}"))
+}
+
+fn whole(name: &str, value: Option<&str>, allowed: RangeInclusive<u64>, default: u64) -> Result<u64> {
+    let Some(value) = value else { return Ok(default) };
+    value
+        .trim()
+        .parse()
+        .ok()
+        .filter(|number| allowed.contains(number))
+        .ok_or_else(|| refused(name, value, &format!("a whole number from {} to {}", allowed.start(), allowed.end())))
+}
+
+fn seconds(name: &str, value: Option<&str>, allowed: RangeInclusive<u64>, default: u64) -> Result<Duration> {
+    Ok(Duration::from_secs(whole(name, value, allowed, default)?))
+}
+
+/// A size: a number of bytes, or with one of the units KiB, MiB and GiB.
+fn bytes(name: &str, value: Option<&str>, default: u64) -> Result<u64> {
+    let Some(value) = value else { return Ok(default) };
+    let text = value.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[digits..].trim() {
+        "" | "B" => Some(1),
+        "KiB" => Some(KIB),
+        "MiB" => Some(KIB * KIB),
+        "GiB" => Some(GIB),
+        _ => None,
+    };
+    let size = text[..digits].parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    size.filter(|&size| size > 0)
+        .ok_or_else(|| refused(name, value, "a number of bytes, such as 2147483648, 500 MiB or 2 GiB"))
+}
+
+fn log_format(value: Option<&str>) -> Result<LogFormat> {
+    match value {
+        None | Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        Some(other) => Err(refused("LOG_FORMAT", other, "text or json")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(vars: &[(&str, &str)]) -> Result<Config> {
+        let home = ("HOME".to_owned(), "/home/u".to_owned());
+        Config::from_vars(vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).chain([home]))
+    }
+
+    fn refusal(vars: &[(&str, &str)]) -> String {
+        read(vars).expect_err("should be refused").to_string()
+    }
+
+    #[test]
+    fn an_empty_environment_gives_the_documented_defaults() {
+        let config = read(&[]).unwrap();
+        assert_eq!((config.worker_count, config.model_instances), (4, 4));
+        assert_eq!(config.model_name, "turbo");
+        assert_eq!(config.model_dir, Path::new("/home/u/.cache/whisperq/models"));
+        assert_eq!(config.database(), Path::new("/home/u/.local/share/whisperq/whisperq.db"));
+        assert_eq!((config.max_audio_bytes, config.max_audio_seconds), (2_147_483_648, 43_200));
+        assert_eq!(config.lease, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        assert_eq!(read(&[("WORKER_COUNT", ""), ("MODEL_NAME", " ")]).unwrap().worker_count, 4);
+    }
+
+    #[test]
+    fn model_instances_follow_the_workers_unless_set() {
+        assert_eq!(read(&[("WORKER_COUNT", "2")]).unwrap().model_instances, 2);
+        assert_eq!(read(&[("WORKER_COUNT", "2"), ("MODEL_INSTANCES", "1")]).unwrap().model_instances, 1);
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_its_name_its_value_and_what_is_allowed() {
+        assert_eq!(
+            refusal(&[("WORKER_COUNT", "abc")]),
+            "WORKER_COUNT=abc is not understood: allowed is a whole number from 1 to 64"
+        );
+        assert!(refusal(&[("WORKER_COUNT", "0")]).contains("from 1 to 64"));
+        assert!(refusal(&[("LOG_FORMAT", "xml")]).contains("text or json"));
+        assert!(refusal(&[("MAX_AUDIO_BYTES", "2 apples")]).contains("2 GiB"));
+        assert!(refusal(&[("MAX_AUDIO_BYTES", "99999999999 GiB")]).contains("2 GiB"));
+    }
+
+    #[test]
+    fn more_model_instances_than_workers_are_refused() {
+        assert!(refusal(&[("WORKER_COUNT", "2"), ("MODEL_INSTANCES", "3")]).contains("MODEL_INSTANCES=3"));
+    }
+
+    #[test]
+    fn sizes_take_binary_units() {
+        assert_eq!(read(&[("MAX_AUDIO_BYTES", "500 MiB")]).unwrap().max_audio_bytes, 524_288_000);
+        assert_eq!(read(&[("MAX_AUDIO_BYTES", "2GiB")]).unwrap().max_audio_bytes, 2 * GIB);
+    }
+
+    #[test]
+    fn without_a_home_the_folders_must_be_named() {
+        let error = Config::from_vars(std::iter::empty()).expect_err("no default").to_string();
+        assert!(error.contains("set MODEL_DIR"));
+    }
+}

@@ -1,0 +1,101 @@
+//! The database file: opening it with checked settings, one writer thread, a pool of read-only connections, one point of
+//! truth for SQLite's errors. It knows no table; `queue` and `system` do.
+
+mod migrate;
+mod pragmas;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::error::{Error, Result};
+pub use writer::Durability;
+
+/// Below this version two connections that write and checkpoint at the same instant can corrupt a WAL database.
+const MIN_SQLITE_VERSION: i32 = 3_051_003;
+/// Front doors, progress displays and the keeper read at once; each read is short.
+const READERS: u32 = 4;
+/// A reader waits this long for a connection before it reports an overload.
+const READER_WAIT: Duration = Duration::from_secs(10);
+
+/// A handle to the open database. Dropping it closes the writer thread after the work already handed in.
+pub struct Db {
+    writer: writer::Writer,
+    readers: r2d2::Pool<SqliteConnectionManager>,
+    path: PathBuf,
+}
+
+impl Db {
+    /// Opens or creates the database, brings its schema up to date and starts the writer thread.
+    ///
+    /// # Errors
+    /// `Config` where the folder cannot be written or the file is newer than this binary.
+    pub fn open(path: &Path) -> Result<Self> {
+        let version = rusqlite::version_number();
+        if version < MIN_SQLITE_VERSION {
+            return Err(Error::Config(format!("SQLite {version} can corrupt the queue: build with the bundled one")));
+        }
+        let mut connection = open_writable(path)
+            .map_err(|error| Error::Config(format!("cannot open {}: {error}; check DATA_DIR", path.display())))?;
+        pragmas::prepare_file(&connection)?;
+        migrate::to_latest(&mut connection)?;
+        let readers = open_readers(path)?;
+        Ok(Self { writer: writer::Writer::start(connection)?, readers, path: path.to_owned() })
+    }
+
+    /// Runs `work` inside a savepoint of the writer's next transaction and returns after that was committed. An error
+    /// from `work` undoes only its own changes.
+    pub fn write<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.write(durability, work)
+    }
+
+    /// Runs `work` in one read transaction, so that all it sees is of one moment.
+    pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let mut connection = self.readers.get().context("no free reading connection")?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+        work(&transaction)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    pragmas::wait_fairly(&connection)?;
+    // The file is only touched by the first statement: ask now, so that the error names the folder.
+    connection.execute_batch("begin immediate; rollback")?;
+    Ok(connection)
+}
+
+fn open_readers(path: &Path) -> Result<r2d2::Pool<SqliteConnectionManager>> {
+    let manager = SqliteConnectionManager::file(path)
+        .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .with_init(|connection| pragmas::for_reader(connection));
+    // The defaults of r2d2 are for servers across a network: a local file needs no lifetimes and no test queries.
+    r2d2::Pool::builder()
+        .max_size(READERS)
+        .min_idle(Some(1))
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .test_on_check_out(false)
+        .connection_timeout(READER_WAIT)
+        .build(manager)
+        .map_err(|error| anyhow!(error).context("cannot open the reading connections").into())
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Internal(anyhow!(error).context("the database refused"))
+    }
+}

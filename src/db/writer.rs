@@ -1,0 +1,233 @@
+//! The one thread that writes. It takes closures from a bounded channel, runs as many as are waiting inside one
+//! transaction, each in its own savepoint, and answers all of them after the commit: one disk flush pays for many.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, anyhow};
+use rusqlite::Connection;
+
+use super::pragmas;
+use crate::error::{Error, Result};
+
+/// Callers past this many wait in line: a limit on memory, not on speed.
+const CHANNEL_LENGTH: usize = 256;
+/// Keeps one commit, and so the wait of the first caller in it, short.
+const MAX_BATCH: usize = 64;
+
+/// What must be true when a write returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It survives a crash of the process; after a loss of power the last ones may be missing. For claims and
+    /// heartbeats, which are made again.
+    Normal,
+    /// It survives a loss of power. For what a user was told.
+    Full,
+}
+
+/// One unit of work on its way through the thread.
+trait Operation: Send {
+    fn durability(&self) -> Durability;
+    /// Runs the work and says whether its changes are to be kept.
+    fn run(&mut self, connection: &Connection) -> bool;
+    /// Tells the caller; `commit` is how the shared transaction ended.
+    fn answer(self: Box<Self>, commit: Result<(), &str>);
+}
+
+struct Write<F, T> {
+    durability: Durability,
+    work: Option<F>,
+    result: Option<Result<T>>,
+    reply: SyncSender<Result<T>>,
+}
+
+impl<F, T> Operation for Write<F, T>
+where
+    F: FnOnce(&Connection) -> Result<T> + Send,
+    T: Send,
+{
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    fn run(&mut self, connection: &Connection) -> bool {
+        let Some(work) = self.work.take() else { return false };
+        // A panic in one closure must not take the queue of everyone with it.
+        let result = catch_unwind(AssertUnwindSafe(|| work(connection))).unwrap_or_else(|panic| Err(panicked(&*panic)));
+        let keep = result.is_ok();
+        self.result = Some(result);
+        keep
+    }
+
+    fn answer(self: Box<Self>, commit: Result<(), &str>) {
+        let result = match (commit, self.result) {
+            (Err(reason), Some(Ok(_)) | None) => Err(anyhow!("the write was not committed: {reason}").into()),
+            (_, Some(result)) => result,
+            (Ok(()), None) => Err(anyhow!("the write was not run").into()),
+        };
+        // The caller may have gone; what it wrote stands all the same.
+        let _ = self.reply.send(result);
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    anyhow!("a write panicked: {}", text.unwrap_or("no message")).into()
+}
+
+/// The handle to the thread. Dropping it lets the thread finish what was handed in and waits for it.
+pub(super) struct Writer {
+    operations: Option<SyncSender<Box<dyn Operation>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> Result<Self> {
+        let (operations, incoming) = sync_channel(CHANNEL_LENGTH);
+        let thread = std::thread::Builder::new()
+            .name("db-writer".to_owned())
+            .spawn(move || run(connection, &incoming))
+            .context("cannot start the database thread")?;
+        Ok(Self { operations: Some(operations), thread: Some(thread) })
+    }
+
+    pub(super) fn write<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = sync_channel(1);
+        let operation = Write { durability, work: Some(work), result: None, reply };
+        let operations = self.operations.as_ref().context("the database is closed")?;
+        operations.send(Box::new(operation)).map_err(|_| anyhow!("the database thread has ended"))?;
+        answer.recv().context("the database thread has ended")?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.operations.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(connection: Connection, incoming: &Receiver<Box<dyn Operation>>) {
+    let mut level = None;
+    while let Ok(first) = incoming.recv() {
+        let mut batch = vec![first];
+        batch.extend(incoming.try_iter().take(MAX_BATCH - 1));
+        let result = commit(&connection, &mut batch, &mut level);
+        let reason = result.map_err(|error| {
+            tracing::error!(%error, writes = batch.len(), "a transaction was not committed");
+            error.to_string()
+        });
+        for operation in batch {
+            operation.answer(reason.as_ref().map(|&()| ()).map_err(String::as_str));
+        }
+    }
+    // Leaves one file behind where no other process has it open.
+    if let Err((_, error)) = connection.close() {
+        tracing::warn!(%error, "the database was not closed cleanly");
+    }
+}
+
+/// Runs the batch in one transaction of the strongest durability that any of it asks for.
+fn commit(
+    connection: &Connection,
+    batch: &mut [Box<dyn Operation>],
+    level: &mut Option<Durability>,
+) -> rusqlite::Result<()> {
+    let full = batch.iter().any(|operation| operation.durability() == Durability::Full);
+    let wanted = if full { Durability::Full } else { Durability::Normal };
+    if *level != Some(wanted) {
+        pragmas::set_synchronous(connection, if full { 2 } else { 1 })?;
+        *level = Some(wanted);
+    }
+    connection.execute_batch("begin immediate")?;
+    let result = run_all(connection, batch).and_then(|()| connection.execute_batch("commit"));
+    if result.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("rollback")?;
+    }
+    result
+}
+
+fn run_all(connection: &Connection, batch: &mut [Box<dyn Operation>]) -> rusqlite::Result<()> {
+    for operation in batch {
+        connection.execute_batch("savepoint operation")?;
+        if operation.run(connection) {
+            connection.execute_batch("release operation")?;
+        } else {
+            connection.execute_batch("rollback to operation; release operation")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer() -> (tempfile::TempDir, Writer) {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = Connection::open_with_flags(folder.path().join("w.db"), Default::default()).unwrap();
+        connection.execute_batch("create table t (n integer unique)").unwrap();
+        (folder, Writer::start(connection).unwrap())
+    }
+
+    fn insert(writer: &Writer, n: i64) -> Result<()> {
+        writer.write(Durability::Full, move |connection| {
+            connection.execute("insert into t values (?1)", [n])?;
+            Ok(())
+        })
+    }
+
+    fn count(writer: &Writer) -> i64 {
+        writer.write(Durability::Normal, |c| Ok(c.query_row("select count(*) from t", [], |r| r.get(0))?)).unwrap()
+    }
+
+    #[test]
+    fn a_failed_write_undoes_only_itself_even_inside_a_shared_transaction() {
+        let (_folder, writer) = writer();
+        std::thread::scope(|scope| {
+            for n in 0..40 {
+                let writer = &writer;
+                // Twenty pairs: the second of each pair breaks the unique rule.
+                scope.spawn(move || drop(insert(writer, n / 2)));
+            }
+        });
+        assert_eq!(count(&writer), 20);
+    }
+
+    #[test]
+    fn a_panic_in_a_write_is_an_error_for_its_caller_alone() {
+        let (_folder, writer) = writer();
+        let error = writer
+            .write(Durability::Normal, |c| -> Result<()> {
+                c.execute("insert into t values (1)", [])?;
+                panic!("on purpose")
+            })
+            .expect_err("panicked");
+        assert!(error.to_string().contains("on purpose"), "{error}");
+        insert(&writer, 2).unwrap();
+        assert_eq!(count(&writer), 1, "the panicking write left nothing behind");
+    }
+
+    #[test]
+    fn a_commit_that_fails_fails_every_write_in_it() {
+        let (_folder, writer) = writer();
+        let error = writer
+            .write(Durability::Full, |c| {
+                // Ends the shared transaction behind the writer's back, so that its commit cannot succeed.
+                c.execute_batch("insert into t values (7); release operation; rollback")?;
+                Ok(())
+            })
+            .expect_err("not committed");
+        assert!(error.to_string().contains("not committed"), "{error}");
+        insert(&writer, 8).unwrap();
+        assert_eq!(count(&writer), 1);
+    }
+}

@@ -1,0 +1,169 @@
+//! Claiming: one probe of a partial index, then the bookkeeping of the claim, all in one transaction.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use super::fair::advance;
+use super::{Queue, TaskRef};
+use crate::audio::SAMPLES_PER_MS;
+use crate::db::Durability;
+use crate::error::Result;
+use crate::job::Options;
+
+/// A task that the caller now owns, with what it needs to do it.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub task: TaskRef,
+    pub job_id: String,
+    pub source: String,
+    pub source_version: Option<String>,
+    pub options: Options,
+    /// Known at this moment: given, or detected by an earlier chunk.
+    pub language: Option<String>,
+    pub work: Work,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Decode the audio; `planned` when its chunks exist already and only the samples are wanted again.
+    Prepare { planned: bool },
+    Transcribe {
+        seq: i64,
+        start_sample: u64,
+        end_sample: u64,
+        /// The text of the chunk before, where the job wants it carried over.
+        previous_text: Option<String>,
+    },
+}
+
+/// The columns of the claimed task.
+struct Row1 {
+    task: TaskRef,
+    job_pk: i64,
+    priority: i64,
+    key: i64,
+    pass: i64,
+    seq: i64,
+    start_sample: Option<i64>,
+    end_sample: Option<i64>,
+}
+
+impl Queue {
+    /// Claims the first task of `lane`, for the worker to finish within its lease; `None` when the lane is empty.
+    pub fn claim(
+        &self,
+        kind: &'static str,
+        lane: &str,
+        process_id: &str,
+        worker_id: &str,
+        now_ms: i64,
+    ) -> Result<Option<Claim>> {
+        let (lane, process_id, worker_id) = (lane.to_owned(), process_id.to_owned(), worker_id.to_owned());
+        let lease_until_ms = now_ms + self.limits.lease_ms;
+        self.db.write(Durability::Normal, move |conn| {
+            let Some(row) = take_first(conn, kind, &lane, &process_id, &worker_id, lease_until_ms)? else {
+                return Ok(None);
+            };
+            let length_ms = (row.end_sample.unwrap_or(0) - row.start_sample.unwrap_or(0)) / SAMPLES_PER_MS;
+            advance(conn, kind, &lane, row.priority, row.key - length_ms)?;
+            conn.prepare_cached(
+                "insert into attempts (task_id, attempt, job_pk, process_id, worker_id, started_at_ms)
+                 values (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute((row.task.id, row.task.attempt, row.job_pk, &process_id, &worker_id, now_ms))?;
+            if kind == "transcribe" {
+                start_job(conn, row.job_pk, now_ms)?;
+            }
+            load(conn, &row).map(Some)
+        })
+    }
+}
+
+/// The claim itself. `tests/queue.rs` pins its plan and its cost.
+pub(super) const CLAIM: &str = "
+    update tasks set state = 'running', attempt = attempt + 1, process_id = :process, worker_id = :worker,
+        lease_until_ms = :lease
+    where state = 'queued' and id = (
+        select id from tasks where kind = :kind and lane = :lane and state = 'queued'
+        order by priority desc, key, id limit 1)
+    returning id, attempt, job_pk, priority, key, pass, seq, start_sample, end_sample";
+
+fn take_first(
+    conn: &Connection,
+    kind: &str,
+    lane: &str,
+    process_id: &str,
+    worker_id: &str,
+    lease_until_ms: i64,
+) -> Result<Option<Row1>> {
+    let row = conn.prepare_cached(CLAIM)?.query_row(
+        named_params! {
+            ":process": process_id, ":worker": worker_id, ":lease": lease_until_ms, ":kind": kind, ":lane": lane,
+        },
+        |row| {
+            Ok(Row1 {
+                task: TaskRef { id: row.get("id")?, attempt: row.get("attempt")? },
+                job_pk: row.get("job_pk")?,
+                priority: row.get("priority")?,
+                key: row.get("key")?,
+                pass: row.get("pass")?,
+                seq: row.get("seq")?,
+                start_sample: row.get("start_sample")?,
+                end_sample: row.get("end_sample")?,
+            })
+        },
+    );
+    Ok(row.optional()?)
+}
+
+/// The first chunk claimed is what starts a job, and its clock.
+fn start_job(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
+    conn.prepare_cached(
+        "update jobs set state = 'running', started_at_ms = ?2, execution_deadline_ms = ?2 + execution_timeout_ms
+         where pk = ?1 and state = 'queued'",
+    )?
+    .execute((job_pk, now_ms))?;
+    Ok(())
+}
+
+fn load(conn: &Connection, row: &Row1) -> Result<Claim> {
+    let mut statement =
+        conn.prepare_cached("select id, source, source_version, options, language, planned from jobs where pk = ?1")?;
+    let (mut claim, options) = statement.query_row([row.job_pk], |job| from_job(row, job))?;
+    claim.options = serde_json::from_str(&options).map_err(anyhow::Error::from)?;
+    if let Work::Transcribe { seq, previous_text, .. } = &mut claim.work
+        && claim.options.condition_on_previous_text
+    {
+        *previous_text = text_of_chunk(conn, row.job_pk, row.pass, *seq - 1)?;
+    }
+    Ok(claim)
+}
+
+fn from_job(row: &Row1, job: &Row<'_>) -> rusqlite::Result<(Claim, String)> {
+    let work = match (row.start_sample, row.end_sample) {
+        (Some(start), Some(end)) => Work::Transcribe {
+            seq: row.seq,
+            start_sample: start.cast_unsigned(),
+            end_sample: end.cast_unsigned(),
+            previous_text: None,
+        },
+        _ => Work::Prepare { planned: job.get("planned")? },
+    };
+    let claim = Claim {
+        task: row.task,
+        job_id: job.get("id")?,
+        source: job.get("source")?,
+        source_version: job.get("source_version")?,
+        options: Options::default(),
+        language: job.get("language")?,
+        work,
+    };
+    Ok((claim, job.get("options")?))
+}
+
+fn text_of_chunk(conn: &Connection, job_pk: i64, pass: i64, seq: i64) -> Result<Option<String>> {
+    let mut statement = conn.prepare_cached(
+        "select group_concat(text, '') from
+             (select text from chunk_segments where job_pk = ?1 and pass = ?2 and seq = ?3 order by n)",
+    )?;
+    Ok(statement.query_row((job_pk, pass, seq), |row| row.get(0))?)
+}

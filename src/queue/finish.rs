@@ -1,0 +1,279 @@
+//! What a worker did, recorded once: a plan and its chunks, a chunk and its segments, and with the last of them the
+//! transcript and the end of the job, in the same transaction.
+
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::fair::{release_waiters, start_tag};
+use super::{PENDING, Queue, TaskRef, lane};
+use crate::audio::{Chunk, SAMPLES_PER_MS};
+use crate::db::Durability;
+use crate::error::{Error, Result};
+use crate::transcript::{Segment, Transcript};
+
+/// In what order the chunks of a job may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// All at once.
+    Free,
+    /// The first one alone, because it finds the language, then the rest.
+    FirstThenRest,
+    /// One after the other, because each one carries the text of the one before.
+    Chain,
+}
+
+/// What `prepare` found.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub audio_ms: i64,
+    pub chunks: Vec<Chunk>,
+    pub order: Order,
+    pub warnings: Vec<String>,
+}
+
+/// What the engine made of one chunk; times of the segments count from the start of the recording.
+#[derive(Clone, Debug)]
+pub struct ChunkResult {
+    pub language: String,
+    pub segments: Vec<Segment>,
+    pub engine_ms: i64,
+}
+
+/// The job that a finished task belongs to.
+struct Finished {
+    job_pk: i64,
+    pass: i64,
+    seq: i64,
+    samples: i64,
+}
+
+impl Queue {
+    /// Ends a `prepare` task and queues the chunks of its plan; without one (the job was planned before) it only lets
+    /// the waiting chunks go on.
+    ///
+    /// # Errors
+    /// `ClaimLost` when this attempt no longer owns the task; nothing is changed then.
+    pub fn finish_prepare(&self, task: TaskRef, plan: Option<Plan>, now_ms: i64) -> Result<()> {
+        self.db.write(Durability::Full, move |conn| {
+            let finished = mark_done(conn, task, now_ms)?;
+            close_attempt(conn, task, "done", None, None, now_ms)?;
+            if let Some(plan) = plan {
+                store_plan(conn, finished.job_pk, &plan, now_ms)?;
+            }
+            release_waiters(conn, task.id, now_ms)?;
+            complete_if_done(conn, finished.job_pk, now_ms)
+        })?;
+        self.wake.notify();
+        Ok(())
+    }
+
+    /// Stores a chunk's segments, and completes the job where this was its last chunk.
+    ///
+    /// # Errors
+    /// `ClaimLost` when this attempt no longer owns the task; nothing is stored then.
+    pub fn finish_chunk(&self, task: TaskRef, result: ChunkResult, now_ms: i64) -> Result<()> {
+        self.db.write(Durability::Full, move |conn| {
+            let finished = mark_done(conn, task, now_ms)?;
+            close_attempt(conn, task, "done", None, Some(result.engine_ms), now_ms)?;
+            store_segments(conn, &finished, &result.segments)?;
+            count_chunk(conn, task, &finished, &result)?;
+            release_waiters(conn, task.id, now_ms)?;
+            complete_if_done(conn, finished.job_pk, now_ms)
+        })?;
+        self.wake.notify();
+        Ok(())
+    }
+}
+
+/// The fence: only the attempt that claimed the task, and only while it still runs.
+fn mark_done(conn: &Connection, task: TaskRef, now_ms: i64) -> Result<Finished> {
+    let mut statement = conn.prepare_cached(
+        "update tasks set state = 'done', finished_at_ms = :now, lease_until_ms = null, process_id = null,
+             worker_id = null
+         where id = :id and attempt = :attempt and state = 'running'
+         returning job_pk, pass, seq, coalesce(end_sample - start_sample, 0) as samples",
+    )?;
+    let finished =
+        statement.query_row(named_params! {":id": task.id, ":attempt": task.attempt, ":now": now_ms}, |row| {
+            Ok(Finished {
+                job_pk: row.get("job_pk")?,
+                pass: row.get("pass")?,
+                seq: row.get("seq")?,
+                samples: row.get("samples")?,
+            })
+        });
+    finished.optional()?.ok_or(Error::ClaimLost)
+}
+
+/// Writes the one outcome of an attempt.
+pub(super) fn close_attempt(
+    conn: &Connection,
+    task: TaskRef,
+    outcome: &str,
+    error: Option<&str>,
+    engine_ms: Option<i64>,
+    now_ms: i64,
+) -> Result<()> {
+    conn.prepare_cached(
+        "update attempts set outcome = :outcome, error = :error, engine_ms = :engine_ms, finished_at_ms = :now
+         where task_id = :id and attempt = :attempt and outcome is null",
+    )?
+    .execute(named_params! {
+        ":outcome": outcome, ":error": error, ":engine_ms": engine_ms, ":now": now_ms, ":id": task.id,
+        ":attempt": task.attempt,
+    })?;
+    Ok(())
+}
+
+fn store_plan(conn: &Connection, job_pk: i64, plan: &Plan, now_ms: i64) -> Result<()> {
+    let mut statement = conn.prepare_cached(
+        "update jobs set planned = 1, audio_ms = :audio_ms,
+             warnings = (select json_group_array(value) from
+                 (select value from json_each(warnings) union all select value from json_each(:more)))
+         where pk = :pk and planned = 0 and state in ('queued', 'running')
+         returning model, owner, priority",
+    )?;
+    let more = serde_json::to_string(&plan.warnings).map_err(anyhow::Error::from)?;
+    let (model, owner, priority): (String, Option<String>, i64) = statement
+        .query_row(named_params! {":pk": job_pk, ":audio_ms": plan.audio_ms, ":more": more}, |row| {
+            Ok((row.get("model")?, row.get("owner")?, row.get("priority")?))
+        })
+        .optional()?
+        .ok_or(Error::ClaimLost)?;
+    let lane = lane("transcribe", &model, owner.as_deref());
+    let start = start_tag(conn, "transcribe", &lane, priority, now_ms)?;
+    insert_chunks(conn, job_pk, plan, &lane, priority, start)
+}
+
+fn insert_chunks(conn: &Connection, job_pk: i64, plan: &Plan, lane: &str, priority: i64, start: i64) -> Result<()> {
+    let mut insert = conn.prepare_cached(
+        "insert into tasks (job_pk, kind, seq, lane, priority, key, state, waits_for, start_sample, end_sample, hard_cut)
+         values (:job, 'transcribe', :seq, :lane, :priority, :start + :end / :per_ms,
+             iif(:waits_for is null, 'queued', 'blocked'), :waits_for, :first, :end, :hard_cut)",
+    )?;
+    let (mut first_id, mut previous_id) = (None, None);
+    for (seq, chunk) in plan.chunks.iter().enumerate() {
+        let waits_for = match plan.order {
+            Order::Free => None,
+            Order::FirstThenRest => first_id,
+            Order::Chain => previous_id,
+        };
+        insert.execute(named_params! {
+            ":job": job_pk, ":seq": seq as i64, ":lane": lane, ":priority": priority, ":start": start,
+            ":per_ms": SAMPLES_PER_MS, ":waits_for": waits_for, ":first": chunk.start_sample.cast_signed(),
+            ":end": chunk.end_sample.cast_signed(), ":hard_cut": chunk.hard_cut,
+        })?;
+        previous_id = Some(conn.last_insert_rowid());
+        first_id = first_id.or(previous_id);
+    }
+    Ok(())
+}
+
+fn store_segments(conn: &Connection, chunk: &Finished, segments: &[Segment]) -> Result<()> {
+    let mut insert = conn.prepare_cached(
+        "insert into chunk_segments (job_pk, pass, seq, n, start_ms, end_ms, seek_ms, text, tokens, temperature,
+             avg_logprob, compression_ratio, no_speech_prob, words)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )?;
+    for (n, segment) in segments.iter().enumerate() {
+        let tokens = serde_json::to_string(&segment.tokens).map_err(anyhow::Error::from)?;
+        let words = segment.words.as_ref().map(serde_json::to_string).transpose().map_err(anyhow::Error::from)?;
+        insert.execute(rusqlite::params![
+            chunk.job_pk,
+            chunk.pass,
+            chunk.seq,
+            n as i64,
+            segment.start_ms,
+            segment.end_ms,
+            segment.seek_ms,
+            segment.text,
+            tokens,
+            segment.temperature,
+            segment.avg_logprob,
+            segment.compression_ratio,
+            segment.no_speech_prob,
+            words,
+        ])?;
+    }
+    Ok(())
+}
+
+/// Adds a chunk to what its job, and the worker that did it, have behind them. The first language heard is the job's.
+fn count_chunk(conn: &Connection, task: TaskRef, chunk: &Finished, result: &ChunkResult) -> Result<()> {
+    let audio_ms = chunk.samples / SAMPLES_PER_MS;
+    conn.prepare_cached("update jobs set done_ms = done_ms + ?2, language = coalesce(language, ?3) where pk = ?1")?
+        .execute((chunk.job_pk, audio_ms, &result.language))?;
+    conn.prepare_cached(
+        "update worker_threads set chunks_done = chunks_done + 1, audio_ms = audio_ms + ?3, engine_ms = engine_ms + ?4
+         where (process_id, worker_id) =
+             (select process_id, worker_id from attempts where task_id = ?1 and attempt = ?2)",
+    )?
+    .execute((task.id, task.attempt, audio_ms, result.engine_ms))?;
+    Ok(())
+}
+
+/// Completes the job when it is planned and nothing of it is left to do.
+fn complete_if_done(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
+    let open: bool = conn
+        .prepare_cached(&format!(
+            "select planned = 0 or state not in ('queued', 'running') or exists (
+                 select 1 from tasks where job_pk = ?1 and kind in ('prepare', 'transcribe') and state in {PENDING})
+             from jobs where pk = ?1"
+        ))?
+        .query_row([job_pk], |row| row.get(0))?;
+    if open {
+        return Ok(());
+    }
+    let transcript = assemble(conn, job_pk)?;
+    conn.prepare_cached("insert into transcripts (job_pk, language, duration_ms, text) values (?1, ?2, ?3, ?4)")?
+        .execute((job_pk, &transcript.language, transcript.duration_ms, transcript.text()))?;
+    let completed = conn
+        .prepare_cached(
+            "update jobs set state = 'completed', finished_at_ms = ?2, started_at_ms = coalesce(started_at_ms, ?2),
+                 execution_deadline_ms = coalesce(execution_deadline_ms, ?2 + execution_timeout_ms)
+             where pk = ?1 and planned = 1 and state in ('queued', 'running')",
+        )?
+        .execute((job_pk, now_ms))?;
+    if completed == 1 { Ok(()) } else { Err(Error::ClaimLost) }
+}
+
+/// The transcript from the segments stored so far, in order of time.
+pub(super) fn assemble(conn: &Connection, job_pk: i64) -> Result<Transcript> {
+    let mut statement = conn
+        .prepare_cached("select language, audio_ms, coalesce(options ->> '$.translate', 0) from jobs where pk = ?1")?;
+    let (language, duration_ms, translated) = statement.query_row([job_pk], |row| {
+        Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, bool>(2)?))
+    })?;
+    let mut statement = conn.prepare_cached(
+        "select start_ms, end_ms, seek_ms, text, tokens, temperature, avg_logprob, compression_ratio, no_speech_prob,
+             words
+         from chunk_segments where job_pk = ?1 and pass = 0 order by seq, n",
+    )?;
+    let mut rows = statement.query([job_pk])?;
+    let mut segments = Vec::new();
+    while let Some(row) = rows.next()? {
+        segments.push(segment(row)?);
+    }
+    Ok(Transcript {
+        language: language.unwrap_or_else(|| "en".to_owned()),
+        duration_ms: duration_ms.unwrap_or(0),
+        segments,
+        translated,
+    })
+}
+
+fn segment(row: &rusqlite::Row<'_>) -> Result<Segment> {
+    let tokens: String = row.get("tokens")?;
+    let words: Option<String> = row.get("words")?;
+    Ok(Segment {
+        start_ms: row.get("start_ms")?,
+        end_ms: row.get("end_ms")?,
+        text: row.get("text")?,
+        seek_ms: row.get("seek_ms")?,
+        tokens: serde_json::from_str(&tokens).map_err(anyhow::Error::from)?,
+        temperature: row.get("temperature")?,
+        avg_logprob: row.get("avg_logprob")?,
+        compression_ratio: row.get("compression_ratio")?,
+        no_speech_prob: row.get("no_speech_prob")?,
+        words: words.map(|words| serde_json::from_str(&words)).transpose().map_err(anyhow::Error::from)?,
+    })
+}

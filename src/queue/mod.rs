@@ -1,0 +1,103 @@
+//! The queue: every change of state of a job or a task, each one guarded UPDATE whose count of rows is checked. It knows
+//! nothing of audio, engines or front doors. Time is an argument everywhere, in milliseconds since 1970.
+//!
+//! **Jobs** are what users asked for, **tasks** what workers claim. A job has one `prepare` task and then one
+//! `transcribe` task for each chunk.
+//!
+//! ```text
+//! task:  blocked ─▶ queued ─▶ running ─▶ done
+//!                     ▲ ▲        ├─▶ failed      (error that cannot be retried, or once too often)
+//!                     │ └delayed◀┤   cancelled   (its job ended)
+//!                     └──────────┘ (lease lost, process died, released)
+//! job:   queued ─▶ running ─▶ completed | failed | cancelled | timed_out
+//! ```
+//!
+//! - A claim raises the task's `attempt`; every later write of that worker names (task, attempt) and is refused with
+//!   `ClaimLost` when another attempt owns the task or its job has ended. A worker's name fences nothing.
+//! - A claim holds a lease. The process renews it while the engine moves; past it, or as soon as the process's lock file
+//!   is free, the task goes back to the queue and its attempt is closed as `lost`.
+//! - Causes are counted apart: errors (retried with back-off up to MAX_ATTEMPTS), crashes that this task caused (2) and
+//!   losses it had no part in (10).
+//! - Terminal states absorb; only `retry` leaves them, with a new generation, and it keeps finished chunks.
+//! - A process may own a job: its tasks are then in a lane of their own (`model@process`) that only that process asks.
+
+mod claim;
+mod fail;
+mod fair;
+mod finish;
+mod lease;
+mod process;
+mod read;
+mod retry;
+mod submit;
+mod wake;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use claim::{Claim, Work};
+pub use finish::{ChunkResult, Order, Plan};
+pub use process::Process;
+pub use read::JobFilter;
+pub use submit::Submitted;
+pub use wake::Wake;
+
+use crate::db::Db;
+
+/// The states in which a task still has something ahead of it, as the partial index `tasks_pending` names them.
+const PENDING: &str = "('blocked', 'delayed', 'queued', 'running')";
+
+/// The bounds that the queue enforces.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub lease_ms: i64,
+    /// Errors of one task before its job fails.
+    pub max_attempts: i64,
+    /// Jobs waiting before a submit is refused.
+    pub max_queued: i64,
+}
+
+/// A claimed task as later writes must name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TaskRef {
+    pub id: i64,
+    pub attempt: i64,
+}
+
+/// The queue of one database; clones share it.
+#[derive(Clone)]
+pub struct Queue {
+    db: Arc<Db>,
+    wake: Arc<Wake>,
+    limits: Limits,
+    process_dir: PathBuf,
+}
+
+impl Queue {
+    pub fn new(db: Arc<Db>, limits: Limits, process_dir: PathBuf) -> Self {
+        Self { db, wake: Arc::default(), limits, process_dir }
+    }
+
+    /// Moves with every commit of this process that may have made work or ended a job.
+    pub fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+}
+
+/// The lane a task waits in: the model's for chunks, one for all `prepare` tasks, each with the owner's mark if the job
+/// has one.
+pub fn lane(kind: &str, model: &str, owner: Option<&str>) -> String {
+    let base = if kind == "transcribe" { model } else { kind };
+    owner.map_or_else(|| base.to_owned(), |owner| format!("{base}@{owner}"))
+}
+
+/// The wall clock, for callers to pass in.
+pub fn unix_now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,92 @@
+//! The processes that share a database. Each holds a lock on a file of its own while it lives; the kernel frees it at any
+//! death, kill -9 included, so a free lock means dead and its tasks return at once, without waiting for a lease.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use uuid::Uuid;
+
+use super::Queue;
+use crate::db::Durability;
+use crate::error::Result;
+
+/// This process as others see it. Dropping it frees the lock.
+pub struct Process {
+    id: String,
+    lock: File,
+}
+
+impl Process {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Queue {
+    /// Takes the lock, then writes the row: whoever sees the row can trust the lock.
+    pub fn register(&self, command: &'static str, now_ms: i64) -> Result<Process> {
+        std::fs::create_dir_all(&self.process_dir)
+            .with_context(|| format!("cannot create {}", self.process_dir.display()))?;
+        let id = Uuid::now_v7().simple().to_string();
+        let path = lock_path(&self.process_dir, &id);
+        let lock = File::create_new(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        let process = Process { id, lock };
+        let row_id = process.id.clone();
+        self.db.write(Durability::Normal, move |conn| {
+            conn.execute(
+                "insert into processes (id, pid, command, version, started_at_ms, heartbeat_at_ms)
+                 values (?1, ?2, ?3, ?4, ?5, ?5)",
+                (row_id, std::process::id(), command, env!("CARGO_PKG_VERSION"), now_ms),
+            )?;
+            Ok(())
+        })?;
+        Ok(process)
+    }
+
+    /// Takes back the tasks of every process whose lock is free; returns how many tasks that were.
+    pub fn recover_dead(&self, own_process: &str, now_ms: i64) -> Result<usize> {
+        let mut recovered = 0;
+        for id in self.others(own_process)? {
+            let path = lock_path(&self.process_dir, &id);
+            if is_free(&path) {
+                recovered += self.recover(&id, now_ms)?;
+                // Another process may have been quicker.
+                let _ = std::fs::remove_file(&path);
+                tracing::info!(process = id, "took over from a process that died");
+            }
+        }
+        Ok(recovered)
+    }
+
+    /// Signs the process off: its jobs are everyone's again, its row is closed, its lock gone.
+    pub fn sign_off(&self, process: Process, now_ms: i64) -> Result<()> {
+        let path = lock_path(&self.process_dir, &process.id);
+        self.recover(&process.id, now_ms)?;
+        drop(process.lock);
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        Ok(())
+    }
+
+    fn others(&self, own_process: &str) -> Result<Vec<String>> {
+        self.db.read(|conn| {
+            let mut statement =
+                conn.prepare_cached("select id from processes where ended_at_ms is null and id <> ?1")?;
+            let ids = statement.query_map([own_process], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            Ok(ids)
+        })
+    }
+}
+
+fn lock_path(folder: &Path, id: &str) -> PathBuf {
+    folder.join(format!("{id}.lock"))
+}
+
+/// A lock file that is gone was removed by whoever recovered the process first.
+fn is_free(path: &Path) -> bool {
+    match File::open(path) {
+        Ok(file) => !matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}

@@ -1,0 +1,129 @@
+//! Jobs and transcripts as users see them. Reads only.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, named_params};
+
+use super::Queue;
+use super::finish::assemble;
+use crate::error::{Error, Result};
+use crate::job::{Job, JobError, JobState};
+use crate::transcript::Transcript;
+
+/// Which jobs to list.
+#[derive(Clone, Debug)]
+pub struct JobFilter {
+    pub status: Option<JobState>,
+    pub limit: usize,
+    /// Only jobs submitted before this one: the last of the page before.
+    pub after: Option<String>,
+}
+
+const COLUMNS: &str = "
+    select j.id, j.state, j.source, j.audio_ms, j.done_ms, j.created_at_ms, j.started_at_ms, j.finished_at_ms,
+        j.language, j.model, j.error_code, j.error_message, j.warnings, j.options -> '$.metadata' as metadata,
+        (select count(*) from attempts a where a.job_pk = j.pk) as attempts,
+        (select json_group_array(worker_id) from (
+            select distinct a.worker_id from attempts a join tasks t on t.id = a.task_id
+            where a.job_pk = j.pk and t.kind = 'transcribe' order by 1)) as worker_ids
+    from jobs j";
+
+impl Queue {
+    /// One job.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn job(&self, job_id: &str, now_ms: i64) -> Result<Job> {
+        self.db.read(|conn| {
+            let mut statement = conn.prepare_cached(&format!("{COLUMNS} where j.id = ?1"))?;
+            let job = statement.query_row([job_id], |row| from_row(row, now_ms)).optional()?;
+            job.ok_or_else(|| not_found(job_id))
+        })
+    }
+
+    /// Jobs, newest first.
+    pub fn jobs(&self, filter: &JobFilter, now_ms: i64) -> Result<Vec<Job>> {
+        self.db.read(|conn| {
+            let mut statement = conn.prepare_cached(&format!(
+                "{COLUMNS} where (:state is null or j.state = :state)
+                     and (:after is null or j.pk < (select pk from jobs where id = :after))
+                 order by j.pk desc limit :limit"
+            ))?;
+            let params = named_params! {
+                ":state": filter.status.map(JobState::name), ":after": filter.after, ":limit": filter.limit as i64,
+            };
+            let jobs = statement.query_map(params, |row| from_row(row, now_ms))?.collect::<Result<_, _>>()?;
+            Ok(jobs)
+        })
+    }
+
+    /// The transcript of a completed job.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Conflict` with the state while the job is not completed.
+    pub fn transcript(&self, job_id: &str) -> Result<Transcript> {
+        self.db.read(|conn| {
+            let found: Option<(i64, String)> = conn
+                .prepare_cached("select pk, state from jobs where id = ?1")?
+                .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            match found {
+                None => Err(not_found(job_id)),
+                Some((pk, state)) if state == JobState::Completed.name() => assemble(conn, pk),
+                Some((_, state)) => Err(Error::Conflict(format!("job {job_id} is {state}: it has no transcript yet"))),
+            }
+        })
+    }
+}
+
+pub(super) fn not_found(job_id: &str) -> Error {
+    Error::NotFound(format!("there is no job {job_id}; `whisperq jobs list` shows the jobs"))
+}
+
+fn from_row(row: &Row<'_>, now_ms: i64) -> rusqlite::Result<Job> {
+    let state: String = row.get("state")?;
+    let status = state.parse().unwrap_or(JobState::Failed);
+    let audio_ms: Option<i64> = row.get("audio_ms")?;
+    let created: i64 = row.get("created_at_ms")?;
+    let started: Option<i64> = row.get("started_at_ms")?;
+    let finished: Option<i64> = row.get("finished_at_ms")?;
+    let code: Option<String> = row.get("error_code")?;
+    let message: Option<String> = row.get("error_message")?;
+    Ok(Job {
+        id: row.get("id")?,
+        status,
+        progress: progress(status, audio_ms, row.get("done_ms")?),
+        source: row.get("source")?,
+        created_at: rfc3339(created),
+        started_at: started.map(rfc3339),
+        finished_at: finished.map(rfc3339),
+        delay_time_ms: started.map(|started| started - created),
+        execution_time_ms: started.map(|started| finished.unwrap_or(now_ms).max(started) - started),
+        audio_seconds: audio_ms.map(|ms| ms as f64 / 1000.0),
+        language: row.get("language")?,
+        model: row.get("model")?,
+        attempts: row.get("attempts")?,
+        worker_ids: json(row, "worker_ids")?,
+        error: code.zip(message).map(|(code, message)| JobError { code, message }),
+        warnings: json(row, "warnings")?,
+        metadata: row.get::<_, Option<String>>("metadata")?.and_then(|text| serde_json::from_str(&text).ok()),
+    })
+}
+
+/// The share of the audio that is done; 1 only when the job is.
+fn progress(status: JobState, audio_ms: Option<i64>, done_ms: i64) -> f64 {
+    match (status, audio_ms) {
+        (JobState::Completed, _) => 1.0,
+        (_, Some(audio_ms)) if audio_ms > 0 => (done_ms as f64 / audio_ms as f64).clamp(0.0, 0.999),
+        _ => 0.0,
+    }
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
+}
+
+fn rfc3339(unix_ms: i64) -> String {
+    Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}

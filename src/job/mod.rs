@@ -1,6 +1,8 @@
 //! What a user asks for and what becomes of it: options, states, a job as every front door shows it. Pure data and
 //! rules; how a job is stored is `queue`'s business.
 
+pub mod language;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -132,7 +134,7 @@ fn parse_language(text: &str) -> Result<Option<String>> {
     if text.eq_ignore_ascii_case("auto") {
         return Ok(None);
     }
-    crate::transcript::language::parse(text).map(|code| Some(code.to_owned())).ok_or_else(|| {
+    language::parse(text).map(|code| Some(code.to_owned())).ok_or_else(|| {
         Error::Config(format!(
             "language={text} is not understood: allowed is auto, a code such as en, or a name such as english"
         ))

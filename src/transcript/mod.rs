@@ -2,9 +2,11 @@
 //! GPU. Pure data: where transcripts are kept is `queue`, how they are written is `format`.
 
 mod format;
-pub mod language;
+mod json;
+mod transcriber;
 
-pub use format::Format;
+pub use format::{Format, UnknownFormat};
+pub use transcriber::{ChunkRequest, ChunkText, Control, Transcriber};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,10 +55,48 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// The whole text on one line.
+    /// The whole text on one line. Segments bring their own spaces where their script has any; between those that came
+    /// from different calls of the engine one may be missing.
     pub fn text(&self) -> String {
-        let texts: Vec<&str> =
-            self.segments.iter().map(|segment| segment.text.trim()).filter(|text| !text.is_empty()).collect();
-        texts.join(" ")
+        let mut text = String::new();
+        for segment in &self.segments {
+            if let (Some(left), Some(right)) = (text.chars().last(), segment.text.chars().next())
+                && [left, right].iter().all(|end| end.is_ascii() && !end.is_whitespace())
+            {
+                text.push(' ');
+            }
+            text.push_str(&segment.text);
+        }
+        text.trim().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(segments: &[&str]) -> String {
+        let segment = |text: &&str| Segment {
+            start_ms: 0,
+            end_ms: 0,
+            text: (*text).to_owned(),
+            seek_ms: 0,
+            tokens: Vec::new(),
+            temperature: 0.0,
+            avg_logprob: 0.0,
+            compression_ratio: 0.0,
+            no_speech_prob: 0.0,
+            words: None,
+        };
+        let segments = segments.iter().map(segment).collect();
+        Transcript { language: "en".to_owned(), duration_ms: 0, segments, translated: false }.text()
+    }
+
+    #[test]
+    fn segments_join_with_one_space_where_the_script_has_spaces() {
+        assert_eq!(text(&[" And so,", " my fellow"]), "And so, my fellow");
+        assert_eq!(text(&[" One.", "Two."]), "One. Two.");
+        assert_eq!(text(&["日本", "語"]), "日本語");
+        assert_eq!(text(&[]), "");
     }
 }

@@ -1,0 +1,203 @@
+//! The engine: whisper.cpp through whisper-rs. It turns at most 30 s of samples into timed text and knows nothing of jobs,
+//! queues or files of audio.
+
+mod devices;
+mod params;
+mod probe;
+mod text;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Once;
+
+use anyhow::{Context, anyhow};
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use whisper_rs::{WhisperContext, WhisperContextParameters, WhisperError, WhisperState};
+
+use crate::audio::SAMPLE_RATE;
+use crate::error::{Error, Result};
+use crate::transcript::{ChunkRequest, ChunkText, Control, Segment, Transcriber};
+pub use devices::{Demand, Device, fitting_instances, gpus};
+use params::{Parameters, Settings};
+use probe::Probe;
+
+/// whisper.cpp reads past the end of very short input and returns nothing for less than 100 ms: every call gets at least
+/// this much, filled up with silence.
+const MIN_SAMPLES: usize = SAMPLE_RATE as usize + SAMPLE_RATE as usize / 10;
+/// Above this ratio of plain to compressed length a text repeats itself; OpenAI's value.
+const MAX_COMPRESSION_RATIO: f32 = 2.4;
+/// What whisper.cpp returns when the cache of a wider search did not fit; it has then freed the state already.
+const OUT_OF_MEMORY: i32 = -7;
+/// An aborted call, by what it was doing: encoding, reading the prompt, decoding.
+const ABORTED: [i32; 3] = [-6, -8, -9];
+
+static LOG_HOOKS: Once = Once::new();
+
+/// Loaded weights. Several engines can share one.
+pub struct Model {
+    context: WhisperContext,
+}
+
+impl Model {
+    /// Loads a model file that `models::find` has checked, onto GPU number `gpu` where there is one.
+    pub fn load(path: &Path, gpu: Option<usize>) -> Result<Self> {
+        LOG_HOOKS.call_once(whisper_rs::install_logging_hooks);
+        let mut params = WhisperContextParameters::new();
+        params.use_gpu(gpu.is_some()).gpu_device(gpu.unwrap_or(0) as i32).flash_attn(true);
+        let context = WhisperContext::new_with_params(path, params)
+            .with_context(|| format!("whisper.cpp could not load {}", path.display()))?;
+        Ok(Self { context })
+    }
+
+    /// An engine of its own for one thread, computing with `threads` threads.
+    pub fn engine(&self, threads: usize) -> Result<Engine<'_>> {
+        let state = self.context.create_state().context("no memory for another engine: lower WORKER_COUNT")?;
+        Ok(Engine { context: &self.context, state: Some(state), parameters: Parameters::new(threads) })
+    }
+}
+
+/// One worker's engine.
+pub struct Engine<'m> {
+    context: &'m WhisperContext,
+    /// Taken away when the last call left it unfit for another.
+    state: Option<WhisperState>,
+    parameters: Parameters,
+}
+
+impl Transcriber for Engine<'_> {
+    fn transcribe(&mut self, request: &ChunkRequest<'_>, control: &Control) -> Result<ChunkText> {
+        let samples = cleaned(request.samples);
+        let mut settings = Settings::of(request);
+        let limit = request.options.compression_ratio_threshold.unwrap_or(MAX_COMPRESSION_RATIO);
+        let mut best = self.call(request, &settings, &samples, control)?;
+        // whisper.cpp has no test of its own for repetition across segments, so it is made here, on the whole chunk.
+        while ratio_of(&best) > limit && settings.raise_temperature() {
+            let next = self.call(request, &settings, &samples, control)?;
+            if ratio_of(&next) < ratio_of(&best) {
+                best = next;
+            }
+        }
+        Ok(best)
+    }
+}
+
+impl Engine<'_> {
+    fn call(
+        &mut self,
+        request: &ChunkRequest<'_>,
+        settings: &Settings,
+        samples: &[f32],
+        control: &Control,
+    ) -> Result<ChunkText> {
+        let mut state = match self.state.take() {
+            Some(state) => state,
+            None => self.context.create_state().context("no memory for a new engine state")?,
+        };
+        let prompt = request.prompt.map(|prompt| self.tokens(prompt)).transpose()?.unwrap_or_default();
+        let params = self.parameters.build(settings, &prompt);
+        let probe = Probe::new(control);
+        match probe.run(&mut state, params, samples) {
+            Ok(()) => {}
+            Err(WhisperError::GenericError(OUT_OF_MEMORY)) => {
+                // The memory behind it is gone: dropping it would free it a second time.
+                std::mem::forget(state);
+                return Err(
+                    anyhow!("the engine ran out of memory: lower MODEL_INSTANCES, WORKER_COUNT or beam_size").into()
+                );
+            }
+            Err(WhisperError::GenericError(code)) if ABORTED.contains(&code) && control.is_aborted() => {
+                self.state = Some(state);
+                return Err(Error::Aborted);
+            }
+            Err(error) => return Err(anyhow!(error).context("whisper.cpp failed on this chunk").into()),
+        }
+        if control.is_aborted() {
+            self.state = Some(state);
+            return Err(Error::Aborted);
+        }
+        let chunk = self.read(request, settings, &state, &probe);
+        // Random numbers were drawn from the state: a fresh one keeps each chunk's text independent of the one before.
+        if !settings.samples_at_random() && !probe.fell_back() {
+            self.state = Some(state);
+        }
+        Ok(chunk)
+    }
+
+    fn tokens(&self, prompt: &str) -> Result<Vec<i32>> {
+        // Room for one token per byte: whisper-rs misreads the answer where there is too little.
+        Ok(self.context.tokenize(prompt, prompt.len() + 1).context("the prompt cannot be tokenized")?)
+    }
+
+    fn read(
+        &self,
+        request: &ChunkRequest<'_>,
+        settings: &Settings,
+        state: &WhisperState,
+        probe: &Probe<'_>,
+    ) -> ChunkText {
+        let length_ms = (request.samples.len() as u64 * 1000 / u64::from(SAMPLE_RATE)).cast_signed();
+        let reader = text::Reader {
+            first_special_token: self.context.token_eot(),
+            length_ms,
+            words: request.options.word_timestamps,
+        };
+        let mut segments: Vec<Segment> = Vec::new();
+        for (n, segment) in state.as_iter().enumerate() {
+            segments.extend(reader.segment(&segment, settings.temperature_of_pass(probe.pass_of(n))));
+        }
+        let ratio = compression_ratio(&text_of(&segments));
+        for segment in &mut segments {
+            segment.compression_ratio = ratio;
+        }
+        let language = request.language.or_else(|| whisper_rs::get_lang_str(state.full_lang_id_from_state()));
+        ChunkText { language: language.unwrap_or("en").to_owned(), segments }
+    }
+}
+
+/// Samples that the engine can take: finite, within -1 to 1, long enough.
+fn cleaned(samples: &[f32]) -> Vec<f32> {
+    let finite = |&sample: &f32| if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
+    let mut cleaned: Vec<f32> = samples.iter().map(finite).collect();
+    cleaned.resize(samples.len().max(MIN_SAMPLES), 0.0);
+    cleaned
+}
+
+fn text_of(segments: &[Segment]) -> String {
+    segments.iter().map(|segment| segment.text.as_str()).collect()
+}
+
+fn ratio_of(chunk: &ChunkText) -> f32 {
+    chunk.segments.first().map_or(0.0, |segment| segment.compression_ratio)
+}
+
+/// Plain length over zlib-compressed length; 0 for no text.
+fn compression_ratio(text: &str) -> f32 {
+    if text.is_empty() {
+        return 0.0;
+    }
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    // Writing to memory does not fail; a ratio of 0 would only skip a check.
+    let compressed = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
+    compressed.map_or(0.0, |compressed| text.len() as f32 / compressed.len() as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_made_finite_bounded_and_long_enough() {
+        let samples = cleaned(&[f32::NAN, f32::INFINITY, -3.0, 0.25]);
+        assert_eq!(samples[..4], [0.0, 0.0, -1.0, 0.25]);
+        assert_eq!(samples.len(), MIN_SAMPLES);
+        assert_eq!(cleaned(&vec![0.1; 20_000]).len(), 20_000);
+    }
+
+    #[test]
+    fn repetition_shows_in_the_compression_ratio() {
+        assert!(compression_ratio("the quick brown fox jumps over the lazy dog") < 1.5);
+        assert!(compression_ratio(&"thank you ".repeat(40)) > MAX_COMPRESSION_RATIO);
+        assert_eq!(compression_ratio(""), 0.0);
+    }
+}

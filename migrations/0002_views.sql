@@ -24,3 +24,9 @@ select j.id as job_id, s.pass, row_number() over (partition by s.job_pk, s.pass 
     s.start_ms, s.end_ms, s.text, s.temperature, s.avg_logprob, s.compression_ratio, s.no_speech_prob
 from chunk_segments s
 join jobs j on j.pk = s.job_pk;
+
+-- One row: jobs waiting for their first worker, chunks and preparations in work, and since when the oldest job waits.
+create view queue as
+select (select jobs from job_counts where state = 'queued') as size,
+    (select count(*) from tasks where state = 'running') as processing,
+    (select min(created_at_ms) from jobs where state = 'queued') as oldest_created_at_ms;

@@ -1,9 +1,20 @@
 //! Whisper transcription as a serverless GPU worker.
+pub mod app;
 pub mod audio;
+pub mod cli;
 pub mod config;
 pub mod db;
 pub mod error;
+pub mod http_client;
 pub mod job;
+pub mod keeper;
+pub mod models;
+pub mod prepare;
 pub mod queue;
 pub mod shutdown;
+pub mod spool;
+pub mod system;
+pub mod transcribe;
 pub mod transcript;
+pub mod whisper;
+pub mod worker;

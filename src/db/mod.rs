@@ -41,7 +41,6 @@ impl Db {
         }
         let mut connection = open_writable(path)
             .map_err(|error| Error::Config(format!("cannot open {}: {error}; check DATA_DIR", path.display())))?;
-        pragmas::prepare_file(&connection)?;
         migrate::to_latest(&mut connection)?;
         let readers = open_readers(path)?;
         Ok(Self { writer: writer::Writer::start(connection)?, readers, path: path.to_owned() })
@@ -73,8 +72,8 @@ fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     pragmas::wait_fairly(&connection)?;
-    // The file is only touched by the first statement: ask now, so that the error names the folder.
-    connection.execute_batch("begin immediate; rollback")?;
+    // The file is only touched here, so this is where a folder that cannot be written shows.
+    pragmas::prepare_file(&connection)?;
     Ok(connection)
 }
 

@@ -3,8 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::fair::advance;
-use super::{Queue, TaskRef};
-use crate::audio::SAMPLES_PER_MS;
+use super::{Queue, SAMPLES_PER_MS, TaskRef};
 use crate::db::Durability;
 use crate::error::Result;
 use crate::job::Options;

@@ -7,7 +7,7 @@
 
 use rusqlite::{Connection, named_params};
 
-use crate::audio::SAMPLES_PER_MS;
+use super::SAMPLES_PER_MS;
 use crate::error::{Error, Result};
 
 /// The floor of the clock runs at a twentieth of real time.

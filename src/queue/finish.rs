@@ -4,8 +4,8 @@
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::fair::{release_waiters, start_tag};
-use super::{PENDING, Queue, TaskRef, lane};
-use crate::audio::{Chunk, SAMPLES_PER_MS};
+use super::{PENDING, Queue, SAMPLES_PER_MS, TaskRef, lane};
+use crate::audio::Chunk;
 use crate::db::Durability;
 use crate::error::{Error, Result};
 use crate::transcript::{Segment, Transcript};

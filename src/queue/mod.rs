@@ -38,13 +38,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use claim::{Claim, Work};
 pub use finish::{ChunkResult, Order, Plan};
-pub use process::Process;
+pub use process::{Process, WorkerRow, WorkerState};
 pub use read::JobFilter;
 pub use submit::Submitted;
 pub use wake::Wake;
 
 use crate::db::Db;
 
+/// Positions are stored in samples, the claim order counts in milliseconds.
+const SAMPLES_PER_MS: i64 = crate::audio::SAMPLE_RATE as i64 / 1000;
 /// The states in which a task still has something ahead of it, as the partial index `tasks_pending` names them.
 const PENDING: &str = "('blocked', 'delayed', 'queued', 'running')";
 

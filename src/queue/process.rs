@@ -23,7 +23,60 @@ impl Process {
     }
 }
 
+/// What a transcribing thread is doing, apart from its tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerState {
+    Loading,
+    Ready,
+    Failed,
+    Stopped,
+}
+
+impl WorkerState {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A transcribing thread as the views show it.
+#[derive(Clone, Debug)]
+pub struct WorkerRow {
+    pub process_id: String,
+    pub worker_id: String,
+    pub model: String,
+    pub model_instance: usize,
+    pub device: String,
+    pub state: WorkerState,
+    pub error: Option<String>,
+}
+
 impl Queue {
+    /// Writes or updates a worker's row.
+    pub fn report_worker(&self, worker: WorkerRow) -> Result<()> {
+        self.db.write(Durability::Normal, move |conn| {
+            conn.prepare_cached(
+                "insert into worker_threads (process_id, worker_id, model, model_instance, device, state, error)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 on conflict do update set state = excluded.state, error = excluded.error",
+            )?
+            .execute((
+                worker.process_id,
+                worker.worker_id,
+                worker.model,
+                worker.model_instance as i64,
+                worker.device,
+                worker.state.name(),
+                worker.error,
+            ))?;
+            Ok(())
+        })
+    }
+
     /// Takes the lock, then writes the row: whoever sees the row can trust the lock.
     pub fn register(&self, command: &'static str, now_ms: i64) -> Result<Process> {
         std::fs::create_dir_all(&self.process_dir)

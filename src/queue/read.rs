@@ -56,6 +56,24 @@ impl Queue {
         })
     }
 
+    /// Those of `job_ids` that have ended or are not known.
+    pub fn ended_among(&self, job_ids: Vec<String>) -> Result<Vec<String>> {
+        if job_ids.is_empty() {
+            return Ok(job_ids);
+        }
+        self.db.read(|conn| {
+            let mut open =
+                conn.prepare_cached("select 1 from jobs where id = ?1 and state in ('queued', 'running')")?;
+            let mut ended = Vec::new();
+            for id in job_ids {
+                if !open.exists([&id])? {
+                    ended.push(id);
+                }
+            }
+            Ok(ended)
+        })
+    }
+
     /// The transcript of a completed job.
     ///
     /// # Errors

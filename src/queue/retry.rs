@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::Queue;
 use super::fail::find;
 use super::fair::start_tag;
+use super::finish::close_attempt;
+use super::{Queue, TaskRef, lane};
 use crate::db::Durability;
 use crate::error::{Error, Result};
 
@@ -23,8 +24,38 @@ impl Queue {
                     "job {id} is {state}: only a failed or timed_out job can be retried"
                 )));
             }
-            let prepare = requeue_prepare(conn, pk, now_ms)?;
+            let prepare = requeue_prepare(conn, pk, now_ms)?.ok_or(Error::ClaimLost)?;
             block_unfinished_chunks(conn, pk, prepare)
+        })?;
+        self.wake.notify();
+        Ok(())
+    }
+
+    /// Lets a claimed chunk wait for its audio to be decoded again, because the samples are gone; nothing is counted
+    /// against it.
+    ///
+    /// # Errors
+    /// `ClaimLost` when this attempt no longer owns the task.
+    pub fn prepare_again(&self, task: TaskRef, now_ms: i64) -> Result<()> {
+        self.db.write(Durability::Full, move |conn| {
+            let (job_pk, prepare): (i64, i64) = conn
+                .prepare_cached(
+                    "select t.job_pk, p.id from tasks t join tasks p on p.job_pk = t.job_pk and p.kind = 'prepare'
+                     where t.id = ?1 and t.attempt = ?2 and t.state = 'running'",
+                )?
+                .query_row((task.id, task.attempt), |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?
+                .ok_or(Error::ClaimLost)?;
+            // The first chunk to notice asks for the decoding, the others find it asked for.
+            requeue_prepare(conn, job_pk, now_ms)?;
+            close_attempt(conn, task, "released", Some("the decoded audio was gone"), None, now_ms)?;
+            conn.prepare_cached(
+                "update tasks set state = 'blocked', waits_for = ?2, lease_until_ms = null, process_id = null,
+                     worker_id = null
+                 where id = ?1 and state = 'running'",
+            )?
+            .execute((task.id, prepare))?;
+            Ok(())
         })?;
         self.wake.notify();
         Ok(())
@@ -43,20 +74,23 @@ fn reopen(conn: &Connection, pk: i64, now_ms: i64) -> Result<bool> {
     Ok(reopened == 1)
 }
 
-/// The samples of an ended job are gone, so decoding always comes first.
-fn requeue_prepare(conn: &Connection, pk: i64, now_ms: i64) -> Result<i64> {
-    let priority: i64 =
-        conn.prepare_cached("select priority from jobs where pk = ?1")?.query_row([pk], |row| row.get(0))?;
-    let key = start_tag(conn, "prepare", "prepare", priority, now_ms)?;
-    conn.prepare_cached(
-        "update tasks set state = 'queued', generation = generation + 1, lane = 'prepare', key = ?2, error_count = 0,
-             crash_count = 0, lost_count = 0, finished_at_ms = null
-         where job_pk = ?1 and kind = 'prepare' and state in ('done', 'failed', 'cancelled')
-         returning id",
-    )?
-    .query_row((pk, key), |row| row.get(0))
-    .optional()?
-    .ok_or_else(|| Error::Conflict("the job has no task to decode its audio".to_owned()))
+/// Queues the decoding once more; nothing where it is pending already.
+fn requeue_prepare(conn: &Connection, pk: i64, now_ms: i64) -> Result<Option<i64>> {
+    let (priority, owner): (i64, Option<String>) = conn
+        .prepare_cached("select priority, owner from jobs where pk = ?1")?
+        .query_row([pk], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let lane = lane("prepare", "", owner.as_deref());
+    let key = start_tag(conn, "prepare", &lane, priority, now_ms)?;
+    let requeued = conn
+        .prepare_cached(
+            "update tasks set state = 'queued', generation = generation + 1, lane = ?2, key = ?3, error_count = 0,
+                 crash_count = 0, lost_count = 0, finished_at_ms = null
+             where job_pk = ?1 and kind = 'prepare' and state in ('done', 'failed', 'cancelled')
+             returning id",
+        )?
+        .query_row((pk, lane, key), |row| row.get(0))
+        .optional()?;
+    Ok(requeued)
 }
 
 /// A chunk that waited for another unfinished one still does; the others wait for the audio.

@@ -1,0 +1,330 @@
+//! The one place where everything is put together: database, queue, keeper, preparing and transcribing threads; and taken
+//! apart again in an order that loses nothing.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::audio::Limits;
+use crate::config::Config;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::job::{FrontDoor, NewJob, Options};
+use crate::keeper::Keeper;
+use crate::models::{self, ModelFile};
+use crate::prepare::Prepare;
+use crate::queue::{self, Process, Queue, WorkerState, unix_now_ms};
+use crate::shutdown::Shutdown;
+use crate::spool::Spool;
+use crate::transcribe::Transcribe;
+use crate::whisper::{self, Demand, Model};
+use crate::worker::{Slot, Worker};
+
+/// Recordings decoded at the same time: decoding is fast, and a short one should not wait for a long one.
+const PREPARE_THREADS: usize = 2;
+/// How often a stopping process looks whether its threads have ended.
+const JOIN_LOOK: Duration = Duration::from_millis(10);
+
+/// A running whisperq.
+pub struct App {
+    pub queue: Queue,
+    pub model: ModelFile,
+    process: Process,
+    shutdown: Shutdown,
+    keeper_stop: Shutdown,
+    keeper: JoinHandle<()>,
+    workers: Vec<JoinHandle<()>>,
+    slots: Vec<Arc<Slot>>,
+    failed_workers: Arc<AtomicUsize>,
+    worker_count: usize,
+}
+
+/// Opens the queue of `config` without any workers, for commands that only look or steer.
+pub fn open_queue(config: &Config) -> Result<Queue> {
+    create_data_dir(&config.data_dir)?;
+    let limits = queue::Limits {
+        lease_ms: config.lease.as_millis() as i64,
+        max_attempts: i64::from(config.max_attempts),
+        max_queued: config.max_queued.cast_signed(),
+    };
+    Ok(Queue::new(Arc::new(Db::open(&config.database())?), limits, config.process_dir()))
+}
+
+fn create_data_dir(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|error| {
+        Error::Config(format!(
+            "cannot create DATA_DIR={}: {error}; set DATA_DIR to a folder you can write",
+            path.display()
+        ))
+    })
+}
+
+impl App {
+    /// Starts all threads. `private`: the workers take only the jobs that this process owns.
+    pub fn start(config: &Config, command: &'static str, private: bool, shutdown: &Shutdown) -> Result<Self> {
+        let model = models::find(&config.model_dir, &config.model_name)?;
+        let queue = open_queue(config)?;
+        let spool = Spool::open(config.spool_dir())?;
+        let process = queue.register(command, unix_now_ms())?;
+        queue.recover_dead(process.id(), unix_now_ms())?;
+        let builder =
+            Builder { config, queue: &queue, spool: &spool, model: &model, process: &process, private, shutdown };
+        let failed_workers = Arc::new(AtomicUsize::new(0));
+        let mut slots = Vec::new();
+        let mut workers = builder.prepare_threads(&mut slots)?;
+        workers.extend(builder.transcribe_threads(&mut slots, &failed_workers)?);
+        let keeper_stop = Shutdown::default();
+        let keeper = builder.keeper_thread(slots.clone(), keeper_stop.clone())?;
+        let (shutdown, worker_count) = (shutdown.clone(), config.worker_count);
+        Ok(Self { queue, model, process, shutdown, keeper_stop, keeper, workers, slots, failed_workers, worker_count })
+    }
+
+    pub fn process_id(&self) -> &str {
+        self.process.id()
+    }
+
+    /// Whether no worker is left that could do anything, because none could load its model.
+    pub fn is_dead(&self) -> bool {
+        self.failed_workers.load(Ordering::Relaxed) >= self.worker_count
+    }
+
+    /// A job of this process, ready to submit.
+    ///
+    /// # Errors
+    /// `Config` where the model cannot do what the options ask for.
+    pub fn new_job(
+        &self,
+        config: &Config,
+        source: String,
+        version: Option<String>,
+        options: Options,
+    ) -> Result<NewJob> {
+        let language = self.language(&options)?;
+        Ok(NewJob {
+            front_door: FrontDoor::Cli,
+            source,
+            source_version: version,
+            model: self.model.name.clone(),
+            language,
+            options,
+            owner: Some(self.process.id().to_owned()),
+            default_ttl_ms: config.job_ttl.as_millis() as i64,
+            default_execution_timeout_ms: config.execution_timeout.as_millis() as i64,
+        })
+    }
+
+    /// English-only models take no other language, and need none named.
+    fn language(&self, options: &Options) -> Result<Option<String>> {
+        if self.model.header.multilingual() {
+            return Ok(options.language.clone());
+        }
+        match options.language.as_deref() {
+            None | Some("en") => Ok(Some("en".to_owned())),
+            Some(other) => Err(Error::Config(format!(
+                "model {} knows only English, not {other}: choose a model without .en in its name",
+                self.model.name
+            ))),
+        }
+    }
+
+    /// Stops in order: no new claims; running work finishes within `grace`, then is stopped and given back; the process
+    /// signs off.
+    pub fn shut_down(self, grace: Duration) -> Result<()> {
+        self.shutdown.trigger();
+        self.queue.wake().notify();
+        let deadline = Instant::now() + grace;
+        while Instant::now() < deadline && self.workers.iter().any(|worker| !worker.is_finished()) {
+            std::thread::sleep(JOIN_LOOK);
+        }
+        for slot in &self.slots {
+            slot.control().abort();
+        }
+        for worker in self.workers {
+            // A worker's panic was caught and recorded where it happened.
+            let _ = worker.join();
+        }
+        self.keeper_stop.trigger();
+        let _ = self.keeper.join();
+        self.queue.sign_off(self.process, unix_now_ms())
+    }
+}
+
+/// What all threads are made from.
+struct Builder<'a> {
+    config: &'a Config,
+    queue: &'a Queue,
+    spool: &'a Spool,
+    model: &'a ModelFile,
+    process: &'a Process,
+    private: bool,
+    shutdown: &'a Shutdown,
+}
+
+impl Builder<'_> {
+    fn lane(&self, kind: &str) -> String {
+        queue::lane(kind, &self.model.name, self.private.then(|| self.process.id()))
+    }
+
+    fn worker(&self, name: &str, slots: &mut Vec<Arc<Slot>>) -> Worker {
+        let slot = Slot::new(name.to_owned());
+        slots.push(slot.clone());
+        Worker {
+            queue: self.queue.clone(),
+            slot,
+            process_id: self.process.id().to_owned(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    fn prepare_threads(&self, slots: &mut Vec<Arc<Slot>>) -> Result<Vec<JoinHandle<()>>> {
+        let mut threads = Vec::new();
+        for n in 0..PREPARE_THREADS {
+            let name = format!("prepare-{n}");
+            let prepare = Prepare {
+                worker: self.worker(&name, slots),
+                spool: self.spool.clone(),
+                lane: self.lane("prepare"),
+                limits: Limits { max_audio_ms: self.config.max_audio_seconds * 1000 },
+                max_audio_bytes: self.config.max_audio_bytes,
+            };
+            threads.push(spawn(name, move || prepare.worker.run(|| prepare.step()))?);
+        }
+        Ok(threads)
+    }
+
+    fn transcribe_threads(&self, slots: &mut Vec<Arc<Slot>>, failed: &Arc<AtomicUsize>) -> Result<Vec<JoinHandle<()>>> {
+        let gpus = whisper::gpus();
+        let instances = self.instances(&gpus);
+        let models: Arc<Vec<OnceLock<Result<Model, String>>>> =
+            Arc::new((0..instances).map(|_| OnceLock::new()).collect());
+        let mut threads = Vec::new();
+        for n in 0..self.config.worker_count {
+            let name = format!("gpu-{n}");
+            let instance = n % instances;
+            let gpu = (!gpus.is_empty()).then(|| instance % gpus.len());
+            let thread = EngineThread {
+                worker: self.worker(&name, slots),
+                spool: self.spool.clone(),
+                lane: self.lane("transcribe"),
+                model: self.model.clone(),
+                models: models.clone(),
+                instance,
+                gpu,
+                device: gpu.map_or_else(|| "cpu".to_owned(), |gpu| format!("{} #{gpu}", gpus[gpu].name)),
+                threads: engine_threads(self.config.worker_count),
+                failed: failed.clone(),
+            };
+            threads.push(spawn(name, move || thread.run())?);
+        }
+        Ok(threads)
+    }
+
+    fn instances(&self, gpus: &[whisper::Device]) -> usize {
+        let wanted = self.config.model_instances;
+        if gpus.is_empty() {
+            if cfg!(feature = "cuda") {
+                tracing::warn!("this build is for GPUs but sees none: the engine runs on the CPU, many times slower");
+            }
+            return wanted;
+        }
+        if wanted < gpus.len() {
+            tracing::warn!("MODEL_INSTANCES={wanted} leaves some of the {} GPUs without a model", gpus.len());
+        }
+        let demand = Demand::new(&self.model.header, wanted, self.config.worker_count);
+        let (instances, warning) = whisper::fitting_instances(&demand, gpus);
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+        }
+        instances
+    }
+
+    fn keeper_thread(&self, slots: Vec<Arc<Slot>>, stop: Shutdown) -> Result<JoinHandle<()>> {
+        let keeper = Keeper {
+            queue: self.queue.clone(),
+            spool: self.spool.clone(),
+            process_id: self.process.id().to_owned(),
+            slots,
+            lease: self.config.lease,
+            chunk_timeout: self.config.chunk_timeout,
+            on_stuck: |worker| {
+                tracing::error!(worker, "start whisperq again to go on with everything else");
+                std::process::exit(1);
+            },
+        };
+        spawn("keeper".to_owned(), move || keeper.run(&stop))
+    }
+}
+
+/// One transcribing thread before its model is loaded.
+struct EngineThread {
+    worker: Worker,
+    spool: Spool,
+    lane: String,
+    model: ModelFile,
+    models: Arc<Vec<OnceLock<Result<Model, String>>>>,
+    instance: usize,
+    gpu: Option<usize>,
+    device: String,
+    threads: usize,
+    failed: Arc<AtomicUsize>,
+}
+
+impl EngineThread {
+    /// Loads the model, or waits for the thread that shares it, then works until shutdown.
+    fn run(self) {
+        if let Err(error) = self.work() {
+            tracing::error!(worker = self.worker.slot.worker_id(), %error, "the worker could not start");
+            self.report(WorkerState::Failed, Some(&error.to_string()));
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            self.worker.queue.wake().notify();
+        }
+    }
+
+    fn work(&self) -> Result<()> {
+        self.report(WorkerState::Loading, None);
+        let model = self.models[self.instance]
+            .get_or_init(|| Model::load(&self.model.path, self.gpu).map_err(|error| error.to_string()))
+            .as_ref()
+            .map_err(|error| anyhow::anyhow!(error.clone()))?;
+        let mut transcribe = Transcribe {
+            worker: self.worker.clone(),
+            spool: self.spool.clone(),
+            lane: self.lane.clone(),
+            engine: Box::new(model.engine(self.threads)?),
+        };
+        self.report(WorkerState::Ready, None);
+        self.worker.run(|| transcribe.step());
+        self.report(WorkerState::Stopped, None);
+        Ok(())
+    }
+
+    fn report(&self, state: WorkerState, error: Option<&str>) {
+        let worker = queue::WorkerRow {
+            process_id: self.worker.process_id.clone(),
+            worker_id: self.worker.slot.worker_id().to_owned(),
+            model: self.model.name.clone(),
+            model_instance: self.instance,
+            device: self.device.clone(),
+            state,
+            error: error.map(str::to_owned),
+        };
+        if let Err(error) = self.worker.queue.report_worker(worker) {
+            tracing::error!(worker = self.worker.slot.worker_id(), %error, "cannot record the state of the worker");
+        }
+    }
+}
+
+/// Computing threads of each engine: the cores are shared out, and a GPU needs only one or two beside it.
+fn engine_threads(workers: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / workers).clamp(1, 8)
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let thread = std::thread::Builder::new().name(name.clone()).spawn(run);
+    Ok(thread.with_context(|| format!("cannot start the thread {name}"))?)
+}

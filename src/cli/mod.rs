@@ -1,0 +1,142 @@
+//! The command line: what can be typed, and which command it goes to. Only this front door prints.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line is for")]
+
+mod interrupt;
+mod jobs;
+mod models;
+mod progress;
+mod sql;
+mod table;
+mod transcribe;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, LogFormat};
+use crate::error::{Error, Result};
+
+/// Exit codes, part of the contract.
+const FAILED: u8 = 1;
+const BAD_USAGE: u8 = 2;
+/// What is logged when RUST_LOG says nothing: a command speaks through its output, not through its log.
+const DEFAULT_LOG: &str = "warn,symphonia=error,whisper_rs=error";
+
+/// Whisper transcription through a queue that loses nothing.
+#[derive(Parser)]
+#[command(
+    name = "whisperq",
+    version,
+    arg_required_else_help = true,
+    after_help = "Example: whisperq transcribe --model tiny.en talk.mp3\n\nSettings come from the environment; the README lists them."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Transcribe(transcribe::Args),
+    Jobs(jobs::Args),
+    Models(models::Args),
+    Sql(sql::Args),
+    System(sql::SystemArgs),
+}
+
+/// How a command that ran to its end went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    Well,
+    /// Something failed and has been reported on standard error already.
+    WithFailures,
+}
+
+/// Runs the command that was typed and says with which code to exit. Errors are one line that says what to do.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match Config::from_env().and_then(|config| dispatch(cli.command, config)) {
+        Ok(Done::Well) => ExitCode::SUCCESS,
+        Ok(Done::WithFailures) => ExitCode::from(FAILED),
+        Err(error) => {
+            report(&error.to_string());
+            ExitCode::from(if matches!(error, Error::Config(_)) { BAD_USAGE } else { FAILED })
+        }
+    }
+}
+
+fn dispatch(command: Command, config: Config) -> Result<Done> {
+    start_logging(&config)?;
+    match command {
+        Command::Transcribe(args) => transcribe::run(args, config),
+        Command::Jobs(args) => jobs::run(args, &config),
+        Command::Models(args) => models::run(args, &config),
+        Command::Sql(args) => sql::run(&args, &config),
+        Command::System(_) => sql::run_system(&config),
+    }
+}
+
+/// Help and version are answers; a typing error is one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Nobody is left to tell when the terminal is gone.
+        let _ = error.print();
+        return if asked { ExitCode::SUCCESS } else { ExitCode::from(BAD_USAGE) };
+    }
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let line = lines.join(" ");
+    report(&format!("{}; try whisperq --help", line.trim_start_matches("error: ")));
+    ExitCode::from(BAD_USAGE)
+}
+
+/// One line on standard error.
+fn report(message: &str) {
+    let line: Vec<&str> = message.split_whitespace().collect();
+    eprintln!("whisperq: {}", line.join(" "));
+}
+
+fn start_logging(config: &Config) -> Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let directives = config.rust_log.as_deref().unwrap_or(DEFAULT_LOG);
+    let filter = EnvFilter::try_new(directives).map_err(|error| {
+        Error::Config(format!(
+            "RUST_LOG={directives} is not understood ({error}): allowed is such as info,whisperq=debug"
+        ))
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Only a second start in one process is refused, and then the first one serves.
+    let _ = match config.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example_in_its_help() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example: whisperq"), "{}:\n{help}", command.get_name());
+            for inner in command.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {
+                check(inner);
+            }
+        }
+        check(&mut Cli::command());
+    }
+}

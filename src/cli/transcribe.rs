@@ -1,0 +1,268 @@
+//! `whisperq transcribe`: recordings through the queue, in this process, to standard output or into files. It works only
+//! on its own jobs, and takes up the ones that an interrupted run of the same command left.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use super::progress::Bars;
+use super::{Done, interrupt, report};
+use crate::app::App;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::job::{Job, JobState, Options};
+use crate::prepare::file_version;
+use crate::queue::unix_now_ms;
+use crate::shutdown::Shutdown;
+use crate::transcript::{Format, UnknownFormat};
+
+/// How often the progress is looked at when nothing wakes the display.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Transcribe recordings, several at once.
+///
+/// Run it again after an interruption: finished chunks are kept.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: whisperq transcribe --model tiny.en --format srt --output-dir subtitles talk.mp3 interview.wav"
+)]
+pub(super) struct Args {
+    /// WAV or MP3 files
+    #[arg(required = true)]
+    files: Vec<String>,
+    /// Model to use [default: MODEL_NAME]
+    #[arg(long)]
+    model: Option<String>,
+    /// Spoken language, such as en or english; auto finds out [default: auto]
+    #[arg(long)]
+    language: Option<String>,
+    /// txt, srt, vtt, tsv, json or verbose_json
+    #[arg(long, default_value = "txt")]
+    format: String,
+    /// Write one file per recording into this folder instead of standard output
+    #[arg(long, value_name = "FOLDER")]
+    output_dir: Option<PathBuf>,
+    /// Times for every word (in verbose_json)
+    #[arg(long)]
+    word_timestamps: bool,
+    /// Write English, whatever is spoken
+    #[arg(long)]
+    translate: bool,
+    /// Names and style to expect
+    #[arg(long)]
+    prompt: Option<String>,
+    /// First sampling temperature, 0 to 1
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// Added at each retry of a doubtful passage, 0 to 1
+    #[arg(long)]
+    temperature_inc: Option<f32>,
+    /// Beams, 1 to 8 [default: greedy]
+    #[arg(long)]
+    beam_size: Option<u32>,
+    /// Candidates at temperatures above 0, 1 to 8
+    #[arg(long)]
+    best_of: Option<u32>,
+    /// Give each chunk the text before it; chunks then run one after the other
+    #[arg(long)]
+    condition_on_previous_text: bool,
+    /// Above it, and with a low log probability, a passage is silence; 0 to 1
+    #[arg(long)]
+    no_speech_threshold: Option<f32>,
+    /// Mean log probability under which a passage is tried again
+    #[arg(long, allow_negative_numbers = true)]
+    logprob_threshold: Option<f32>,
+    /// Above it a chunk repeats itself and is tried again
+    #[arg(long)]
+    compression_ratio_threshold: Option<f32>,
+    /// -10 to 10, higher first
+    #[arg(long, allow_negative_numbers = true)]
+    priority: Option<i32>,
+}
+
+impl Args {
+    fn options(&self) -> Result<Options> {
+        let options = Options {
+            language: self.language.clone(),
+            translate: self.translate,
+            prompt: self.prompt.clone(),
+            temperature: self.temperature,
+            temperature_inc: self.temperature_inc,
+            beam_size: self.beam_size,
+            best_of: self.best_of,
+            word_timestamps: self.word_timestamps,
+            condition_on_previous_text: self.condition_on_previous_text,
+            no_speech_threshold: self.no_speech_threshold,
+            logprob_threshold: self.logprob_threshold,
+            compression_ratio_threshold: self.compression_ratio_threshold,
+            priority: self.priority,
+            ..Options::default()
+        };
+        options.validate()
+    }
+}
+
+/// One recording on its way.
+struct Item {
+    file: String,
+    job: Result<String>,
+}
+
+pub(super) fn run(args: Args, mut config: Config) -> Result<Done> {
+    let output = Output::new(&args)?;
+    let options = args.options()?;
+    if let Some(model) = args.model {
+        config.model_name = model;
+    }
+    let shutdown = Shutdown::default();
+    interrupt::watch(&shutdown)?;
+    let app = App::start(&config, "transcribe", true, &shutdown)?;
+    let done = submit(&app, &config, &args.files, &options).and_then(|items| watch(&app, items, output, &shutdown));
+    // The results are out: whatever still runs is for nobody, or to be taken up by the next run.
+    app.shut_down(Duration::ZERO)?;
+    done
+}
+
+/// Submits every file; one that is not there fails alone.
+fn submit(app: &App, config: &Config, files: &[String], options: &Options) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for file in files {
+        let job = match source(file) {
+            Ok((source, version)) => {
+                let job = app.new_job(config, source, Some(version), options.clone())?;
+                let submitted = app.queue.resume_or_submit(job, unix_now_ms())?;
+                tracing::info!(job = submitted.id, file, resumed = submitted.resumed, "submitted");
+                Ok(submitted.id)
+            }
+            Err(error) => Err(error),
+        };
+        items.push(Item { file: file.clone(), job });
+    }
+    Ok(items)
+}
+
+/// The full path of a file and its version.
+fn source(file: &str) -> Result<(String, String)> {
+    if file.contains("://") {
+        return Err(Error::invalid("unsupported_source", "only files on this machine can be read: download it first"));
+    }
+    let path = Path::new(file);
+    let full = path.canonicalize().map_err(|error| Error::invalid("not_found", format!("cannot read it: {error}")))?;
+    let version = file_version(&full).ok_or_else(|| Error::invalid("not_found", "it is not a file"))?;
+    let full = full.into_os_string().into_string();
+    Ok((full.map_err(|_| Error::invalid("not_found", "its path is not UTF-8: rename it"))?, version))
+}
+
+/// Hands out each transcript in the order of the files as soon as it is there.
+fn watch(app: &App, items: Vec<Item>, mut output: Output, shutdown: &Shutdown) -> Result<Done> {
+    let bars = Bars::new(&items.iter().map(|item| item.file.clone()).collect::<Vec<_>>());
+    let mut done = Done::Well;
+    let mut waiting = 0;
+    while waiting < items.len() {
+        let seen = app.queue.wake().seen();
+        let mut ended = Vec::new();
+        for (n, item) in items.iter().enumerate().skip(waiting) {
+            let job = item.job.as_ref().map(|id| app.queue.job(id, unix_now_ms()));
+            let over = match job {
+                Err(error) => Some(Err(error.to_string())),
+                Ok(job) => {
+                    let job = job?;
+                    bars.show(n, &job);
+                    job.status.is_terminal().then(|| outcome(job))
+                }
+            };
+            ended.push(over);
+        }
+        for over in ended {
+            let Some(over) = over else { break };
+            let file = &items[waiting].file;
+            let result = over.and_then(|job| output.write(app, file, &job, &bars).map_err(|error| error.to_string()));
+            if let Err(message) = result {
+                bars.suspend(|| report(&format!("{file}: {message}")));
+                done = Done::WithFailures;
+            }
+            waiting += 1;
+        }
+        if shutdown.is_triggered() {
+            bars.clear();
+            return Err(anyhow!("interrupted; run the same command again to go on where it stopped").into());
+        }
+        if app.is_dead() {
+            return Err(anyhow!("no worker could load the model; whisperq models verify checks it").into());
+        }
+        if waiting < items.len() {
+            app.queue.wake().wait(seen, LOOK);
+        }
+    }
+    Ok(done)
+}
+
+fn outcome(job: Job) -> Result<Job, String> {
+    match (&job.error, job.status) {
+        (_, JobState::Completed) => Ok(job),
+        (Some(error), _) => Err(error.message.clone()),
+        (None, status) => Err(format!("the job is {status}")),
+    }
+}
+
+/// Where transcripts go.
+struct Output {
+    format: Format,
+    folder: Option<PathBuf>,
+    /// Several texts on standard output are told apart by a line with the file's name.
+    titled: bool,
+    taken: HashSet<PathBuf>,
+}
+
+impl Output {
+    fn new(args: &Args) -> Result<Self> {
+        let format: Format =
+            args.format.parse().map_err(|error: UnknownFormat| Error::Config(format!("--format: {error}")))?;
+        if let Some(folder) = &args.output_dir {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| Error::Config(format!("cannot create --output-dir {}: {error}", folder.display())))?;
+        }
+        let titled = args.files.len() > 1 && args.output_dir.is_none() && format == Format::Txt;
+        Ok(Self { format, folder: args.output_dir.clone(), titled, taken: HashSet::new() })
+    }
+
+    fn write(&mut self, app: &App, file: &str, job: &Job, bars: &Bars) -> Result<()> {
+        for warning in &job.warnings {
+            bars.suspend(|| report(&format!("{file}: warning: {warning}")));
+        }
+        let text = app.queue.transcript(&job.id)?.render(self.format);
+        match &self.folder {
+            Some(folder) => {
+                let path = self.free_path(folder.clone(), file);
+                std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+                self.taken.insert(path);
+            }
+            None => {
+                let title = if self.titled { format!("==> {file} <==\n") } else { String::new() };
+                bars.suspend(|| print_all(&format!("{title}{text}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// `talk.srt` for `talk.mp3`, and `talk-2.srt` for a second `talk` of this run.
+    fn free_path(&self, folder: PathBuf, file: &str) -> PathBuf {
+        let stem = Path::new(file).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = |n: usize| match n {
+            1 => format!("{stem}.{}", self.format.extension()),
+            n => format!("{stem}-{n}.{}", self.format.extension()),
+        };
+        let paths = (1..).map(|n| folder.join(name(n)));
+        let mut free = paths.filter(|path| !self.taken.contains(path));
+        free.next().unwrap_or(folder)
+    }
+}
+
+/// A reader that closed its end has had enough.
+fn print_all(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,141 @@
+//! The keeper thread: renews the leases of tasks that move, stops work whose claim is gone, takes over from dead
+//! processes, and does the small chores of the queue. It is the only thread that judges others by time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::queue::{Queue, TaskRef, unix_now_ms};
+use crate::shutdown::Shutdown;
+use crate::spool::Spool;
+use crate::worker::Slot;
+
+/// How soon a cancelled job's worker learns of it.
+const LOOK: Duration = Duration::from_millis(250);
+/// Due retries, dead processes and old files are looked for this often.
+const CHORES: Duration = Duration::from_secs(1);
+/// Leases are renewed this many times within one.
+const BEATS_PER_LEASE: u32 = 3;
+
+/// What the keeper looks after.
+pub struct Keeper {
+    pub queue: Queue,
+    pub spool: Spool,
+    pub process_id: String,
+    pub slots: Vec<Arc<Slot>>,
+    pub lease: Duration,
+    pub chunk_timeout: Duration,
+    /// Called with a task that has not moved for `chunk_timeout`, after that was recorded; does not return in production.
+    pub on_stuck: fn(&str),
+}
+
+/// When each slot was last seen to move.
+struct Seen {
+    task: TaskRef,
+    ticks: u64,
+    moved: Instant,
+}
+
+impl Keeper {
+    /// Runs until `stop`.
+    pub fn run(&self, stop: &Shutdown) {
+        let mut seen = HashMap::new();
+        let beat = self.lease / BEATS_PER_LEASE;
+        let mut last_beat = Instant::now();
+        let mut last_wall_ms = unix_now_ms();
+        let mut last_chores: Option<Instant> = None;
+        let mut reap_from = Instant::now() + self.lease;
+        while !stop.wait(LOOK.min(beat)) {
+            self.report("look after running work", self.look(&mut seen));
+            let wall_ms = unix_now_ms();
+            if last_beat.elapsed() >= beat || slept(last_wall_ms, wall_ms, self.lease) {
+                // After a thaw every lease looks expired, those of healthy neighbors too: first give all of them the
+                // time to renew.
+                if slept(last_wall_ms, wall_ms, self.lease) {
+                    tracing::warn!("this process was suspended; leases are judged again after {:?}", self.lease);
+                    reap_from = Instant::now() + self.lease;
+                }
+                self.report("renew leases", self.renew());
+                last_beat = Instant::now();
+            }
+            last_wall_ms = wall_ms;
+            if last_chores.is_none_or(|last| last.elapsed() >= CHORES) {
+                self.report("do the chores of the queue", self.chores(Instant::now() >= reap_from));
+                last_chores = Some(Instant::now());
+            }
+        }
+    }
+
+    fn report(&self, what: &str, result: Result<()>) {
+        if let Err(error) = result {
+            tracing::error!(process = self.process_id, %error, "cannot {what}; trying again");
+        }
+    }
+
+    fn held(&self) -> Vec<(TaskRef, &Arc<Slot>)> {
+        self.slots.iter().filter_map(|slot| Some((slot.held()?, slot))).collect()
+    }
+
+    /// Stops work whose claim is gone, and ends the process over work that has stopped moving.
+    fn look(&self, seen: &mut HashMap<String, Seen>) -> Result<()> {
+        let held = self.held();
+        for (task, slot) in &held {
+            let ticks = slot.control().ticks();
+            let last = seen.get(slot.worker_id()).filter(|last| last.task == *task && last.ticks == ticks);
+            let moved = last.map_or_else(Instant::now, |last| last.moved);
+            if moved.elapsed() >= self.chunk_timeout {
+                self.give_up(*task, slot)?;
+            }
+            seen.insert(slot.worker_id().to_owned(), Seen { task: *task, ticks, moved });
+        }
+        self.abort_lost(&self.queue.lost_among(&held.iter().map(|(task, _)| *task).collect::<Vec<_>>())?);
+        Ok(())
+    }
+
+    /// Nothing can stop a thread inside a library that hangs; recording the blame and ending the process frees the rest.
+    fn give_up(&self, task: TaskRef, slot: &Slot) -> Result<()> {
+        let seconds = self.chunk_timeout.as_secs();
+        tracing::error!(worker = slot.worker_id(), task = task.id, "no progress for {seconds} s: ending the process");
+        self.queue.crash(task, unix_now_ms())?;
+        (self.on_stuck)(slot.worker_id());
+        Ok(())
+    }
+
+    fn renew(&self) -> Result<()> {
+        let tasks: Vec<TaskRef> = self.held().into_iter().map(|(task, _)| task).collect();
+        self.abort_lost(&self.queue.renew(&self.process_id, &tasks, unix_now_ms())?);
+        Ok(())
+    }
+
+    fn abort_lost(&self, lost: &[TaskRef]) {
+        for (task, slot) in lost.iter().flat_map(|task| self.slots.iter().map(move |slot| (task, slot))) {
+            slot.abort(*task);
+        }
+    }
+
+    fn chores(&self, may_reap: bool) -> Result<()> {
+        let now_ms = unix_now_ms();
+        self.queue.promote(now_ms)?;
+        self.queue.expire(now_ms)?;
+        self.queue.recover_dead(&self.process_id, now_ms)?;
+        if may_reap {
+            self.queue.reap(&self.process_id, now_ms)?;
+        }
+        self.sweep()
+    }
+
+    /// Removes the audio of jobs that have ended.
+    fn sweep(&self) -> Result<()> {
+        for job_id in self.queue.ended_among(self.spool.jobs()?)? {
+            self.spool.remove(&job_id)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether more time has passed on the wall than a running process can have missed.
+fn slept(last_wall_ms: i64, wall_ms: i64, lease: Duration) -> bool {
+    let half_lease_ms = i64::try_from(lease.as_millis() / 2).unwrap_or(i64::MAX);
+    wall_ms - last_wall_ms > half_lease_ms
+}

@@ -1,0 +1,145 @@
+//! What all working threads share: the slot that shows which task a thread holds, and the loop around its step. What a
+//! step does is `prepare`'s and `transcribe`'s business.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use crate::error::{Error, Result};
+use crate::queue::{Queue, TaskRef, unix_now_ms};
+use crate::shutdown::Shutdown;
+use crate::transcript::Control;
+
+/// How long an idle thread sleeps before it looks again without a wake-up, for work that another process queued.
+const POLL: Duration = Duration::from_millis(500);
+/// Pause after the database refused, before the same is tried again.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a step found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Worked,
+    Idle,
+}
+
+/// The task that a thread holds, as its keeper sees it.
+#[derive(Debug)]
+pub struct Slot {
+    worker_id: String,
+    held: Mutex<Option<TaskRef>>,
+    control: Control,
+}
+
+impl Slot {
+    pub fn new(worker_id: String) -> Arc<Self> {
+        Arc::new(Self { worker_id, held: Mutex::default(), control: Control::default() })
+    }
+
+    pub fn worker_id(&self) -> &str {
+        &self.worker_id
+    }
+
+    /// Moved and watched while the task is worked on.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    pub fn held(&self) -> Option<TaskRef> {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops the work, but only while it is still on `task`.
+    pub fn abort(&self, task: TaskRef) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if *held == Some(task) {
+            self.control.abort();
+        }
+    }
+
+    fn hold(&self, task: Option<TaskRef>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        self.control.reset();
+        *held = task;
+    }
+}
+
+/// A thread's place in the process: its slot, the queue it claims from and the request to stop.
+#[derive(Clone)]
+pub struct Worker {
+    pub queue: Queue,
+    pub slot: Arc<Slot>,
+    pub process_id: String,
+    pub shutdown: Shutdown,
+}
+
+impl Worker {
+    /// Calls `step` until shutdown, sleeping while there is nothing to do.
+    pub fn run(&self, mut step: impl FnMut() -> Result<Outcome>) {
+        while !self.shutdown.is_triggered() {
+            let seen = self.queue.wake().seen();
+            match step() {
+                Ok(Outcome::Worked) => {}
+                Ok(Outcome::Idle) => self.queue.wake().wait(seen, POLL),
+                Err(error) => {
+                    tracing::error!(worker = self.slot.worker_id, %error, "cannot take work; trying again");
+                    self.shutdown.wait(DATABASE_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Does one claimed task and records how it ended: `finish` when `work` succeeds, else a failure, a release or
+    /// nothing at all, when the claim was lost meanwhile.
+    pub fn perform<T: Clone>(
+        &self,
+        task: TaskRef,
+        work: impl FnOnce(&Control) -> Result<T>,
+        finish: impl Fn(T) -> Result<()>,
+    ) {
+        self.slot.hold(Some(task));
+        let result = catch_unwind(AssertUnwindSafe(|| work(&self.slot.control)));
+        let result = result.unwrap_or_else(|panic| Err(panicked(&*panic)));
+        self.persist(|| match &result {
+            Ok(value) => finish(value.clone()),
+            // Whoever took the task away has recorded that; on shutdown it is given back.
+            Err(Error::Aborted) => self.queue.release(task, unix_now_ms()),
+            Err(error) => {
+                tracing::warn!(worker = self.slot.worker_id, task = task.id, %error, "the attempt failed");
+                self.queue.fail(task, error, fastrand::f64(), unix_now_ms())
+            }
+        });
+        self.slot.hold(None);
+    }
+
+    /// Repeats `record` until the database takes it or refuses for good: work that was done is not thrown away because
+    /// a disk was full for a while.
+    fn persist(&self, record: impl Fn() -> Result<()>) {
+        loop {
+            self.slot.control.tick();
+            match record() {
+                Ok(()) => return,
+                Err(Error::ClaimLost) => {
+                    tracing::info!(
+                        worker = self.slot.worker_id,
+                        "the task was taken back meanwhile; its result is void"
+                    );
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(worker = self.slot.worker_id, %error, "cannot record the result; trying again");
+                    if self.shutdown.wait(DATABASE_PAUSE) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    anyhow!("the work panicked: {}", text.unwrap_or("no message")).into()
+}

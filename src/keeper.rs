@@ -65,6 +65,7 @@ impl Keeper {
                 last_chores = Some(Instant::now());
             }
         }
+        self.report("clear the spool", self.sweep());
     }
 
     fn report(&self, what: &str, result: Result<()>) {

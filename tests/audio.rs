@@ -81,7 +81,7 @@ fn a_16_khz_wav_is_read_sample_for_sample() {
     let file = std::fs::read(fixture("sample.wav")).expect("fixture");
     let pcm = &file[file.windows(4).position(|id| id == b"data").expect("data") + 8..];
     let expected: Vec<f32> =
-        pcm.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32_768.0).collect();
+        pcm.as_chunks().0.iter().map(|&sample| f32::from(i16::from_le_bytes(sample)) / 32_768.0).collect();
     let (samples, decoded) = decode_all(&fixture("sample.wav"), &NO_LIMIT).expect("decodes");
     assert_eq!(samples, expected);
     assert_eq!(decoded.warnings, [""; 0]);
@@ -151,7 +151,7 @@ fn mp3_frames() -> Vec<Vec<u8>> {
     const FRAME_BYTES: usize = 168;
     let file = std::fs::read(fixture("sample.mp3")).unwrap_or_default();
     let start = file.windows(3).position(|header| header == [0xff, 0xf3, 0x74]).unwrap_or(file.len());
-    file[start..].chunks_exact(FRAME_BYTES).map(<[u8]>::to_vec).collect()
+    file[start..].as_chunks::<FRAME_BYTES>().0.iter().map(|frame| frame.to_vec()).collect()
 }
 
 /// The frame header stays; what says how to decode the rest goes.

@@ -25,6 +25,22 @@ pub enum LogFormat {
     Json,
 }
 
+/// A value that no log and no error may show.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
 /// The settings as the program uses them. Names and defaults are those of the table in the README.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -34,7 +50,7 @@ pub struct Config {
     pub model_name: String,
     pub model_dir: PathBuf,
     pub hf_endpoint: String,
-    pub hf_token: Option<String>,
+    pub hf_token: Option<Secret>,
     /// Holds the database, the spool and the process locks.
     pub data_dir: PathBuf,
     pub max_audio_bytes: u64,
@@ -45,7 +61,6 @@ pub struct Config {
     pub chunk_timeout: Duration,
     pub job_ttl: Duration,
     pub execution_timeout: Duration,
-    pub shutdown: Duration,
     pub log_format: LogFormat,
     /// Filter directives such as `info,whisperq=debug`.
     pub rust_log: Option<String>,
@@ -70,7 +85,6 @@ struct Environment {
     chunk_timeout_seconds: Option<String>,
     job_ttl_seconds: Option<String>,
     execution_timeout_seconds: Option<String>,
-    shutdown_seconds: Option<String>,
     log_format: Option<String>,
     rust_log: Option<String>,
     home: Option<String>,
@@ -102,7 +116,7 @@ impl Config {
             model_name: env.model_name.unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
             model_dir,
             hf_endpoint: env.hf_endpoint.unwrap_or_else(|| DEFAULT_HF_ENDPOINT.to_owned()),
-            hf_token: env.hf_token,
+            hf_token: env.hf_token.map(Secret),
             data_dir,
             max_audio_bytes: bytes("MAX_AUDIO_BYTES", env.max_audio_bytes.as_deref(), 2 * GIB)?,
             max_audio_seconds: whole("MAX_AUDIO_SECONDS", env.max_audio_seconds.as_deref(), 1..=DAY_SECONDS, 43_200)?,
@@ -117,7 +131,6 @@ impl Config {
                 1..=7 * DAY_SECONDS,
                 3600,
             )?,
-            shutdown: seconds("SHUTDOWN_SECONDS", env.shutdown_seconds.as_deref(), 1..=3600, 25)?,
             log_format: log_format(env.log_format.as_deref())?,
             rust_log: env.rust_log,
         })
@@ -244,6 +257,13 @@ mod tests {
     #[test]
     fn more_model_instances_than_workers_are_refused() {
         assert!(refusal(&[("WORKER_COUNT", "2"), ("MODEL_INSTANCES", "3")]).contains("MODEL_INSTANCES=3"));
+    }
+
+    #[test]
+    fn secrets_are_not_shown_with_the_rest() {
+        let config = read(&[("HF_TOKEN", "hf_0123")]).unwrap();
+        assert_eq!(config.hf_token.as_ref().map(Secret::reveal), Some("hf_0123"));
+        assert!(!format!("{config:?}").contains("0123"));
     }
 
     #[test]

@@ -201,7 +201,6 @@ const RANDOM_EVERY: usize = 10;
 const MAX_GROWTH_KIB: u64 = 8 * 1024;
 
 #[test]
-#[expect(clippy::print_stderr, reason = "`make soak` is run for the figure")]
 fn soak_hundreds_of_calls_do_not_grow_memory() {
     let variables: std::collections::HashMap<String, String> = std::env::vars().collect();
     if variables.contains_key(SOAK_CHILD) {

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::table::{TableFormat, render};
 use super::{Done, report};
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::error::Result;
 use crate::models::{self, Hub, Installed, Verdict};
 use crate::system::Table;
@@ -51,7 +51,7 @@ pub(super) fn run(args: Args, config: &Config) -> Result<Done> {
     match args.command {
         Command::List { format } => print!("{}", render(&listed(&models::list(folder)?), format)?),
         Command::Pull { name } => {
-            let hub = Hub { endpoint: &config.hf_endpoint, token: config.hf_token.as_deref() };
+            let hub = Hub { endpoint: &config.hf_endpoint, token: config.hf_token.as_ref().map(Secret::reveal) };
             let bar = ProgressBar::no_length().with_style(style()).with_prefix(name.clone());
             let path = models::pull(folder, &name, hub, &mut |done, total| {
                 bar.set_length(total.unwrap_or(done));

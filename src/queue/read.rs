@@ -142,6 +142,7 @@ fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
 }
 
+/// Always with three digits of a second, so that text sorts as time does.
 fn rfc3339(unix_ms: i64) -> String {
-    Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+    format!("{:.3}", Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH))
 }

@@ -6,4 +6,5 @@ mod audio;
 mod cli;
 mod engine;
 mod models;
+mod queue;
 mod support;

@@ -77,8 +77,8 @@ impl Queue {
     }
 }
 
-/// The claim itself. `tests/queue.rs` pins its plan and its cost.
-pub(super) const CLAIM: &str = "
+/// The claim itself, public so that `tests/queue/cost.rs` can pin its plan and its cost.
+pub const CLAIM: &str = "
     update tasks set state = 'running', attempt = attempt + 1, process_id = :process, worker_id = :worker,
         lease_until_ms = :lease
     where state = 'queued' and id = (

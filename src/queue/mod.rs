@@ -36,7 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use claim::{Claim, Work};
+pub use claim::{CLAIM, Claim, Work};
 pub use finish::{ChunkResult, Order, Plan};
 pub use process::{Process, WorkerRow, WorkerState};
 pub use read::JobFilter;

@@ -1,0 +1,18 @@
+//! The queue on a real database, without an engine: what may happen to a job, in what order, and what must never happen.
+//! Time is an argument, so nothing sleeps. Every bench checks the invariants of its database when its test ends.
+
+mod cost;
+mod endings;
+mod errors;
+mod fence;
+mod invariants;
+mod kill;
+mod leases;
+mod life;
+mod order;
+mod process;
+mod retry;
+mod schema;
+mod submit;
+mod support;
+mod worker;

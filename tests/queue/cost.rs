@@ -1,0 +1,82 @@
+//! What a claim costs, counted in steps of SQLite's virtual machine, which no load on this machine can change.
+
+use rusqlite::{StatementStatus, named_params};
+use whisperq::db::Durability;
+use whisperq::queue::CLAIM;
+
+use super::support::{Bench, MODEL, NOW};
+
+/// Ahead of the waiting chunk in every order there is, so that only the index can keep them out of the way.
+const ROWS: i64 = 20_000;
+
+/// The steps of one claim, which is then undone.
+fn steps(bench: &Bench) -> i32 {
+    let claim = |conn: &rusqlite::Connection| {
+        conn.execute_batch("savepoint probe")?;
+        let mut statement = conn.prepare(CLAIM)?;
+        let params = named_params! {
+            ":process": "p", ":worker": "w", ":lease": NOW, ":kind": "transcribe", ":lane": MODEL,
+        };
+        let seq: i64 = statement.query_row(params, |row| row.get("seq"))?;
+        assert_eq!(seq, 0, "the waiting chunk");
+        assert_eq!(statement.get_status(StatementStatus::Sort), 0);
+        assert_eq!(statement.get_status(StatementStatus::FullscanStep), 0);
+        let steps = statement.get_status(StatementStatus::VmStep);
+        conn.execute_batch("rollback to probe; release probe")?;
+        Ok(steps)
+    };
+    bench.queue.db().write(Durability::Normal, claim).unwrap()
+}
+
+/// Adds chunks to the one job, numbered from `first`.
+fn add_chunks(bench: &Bench, first: i64, state: &str, run_at: &str, finished_at: &str, attempt: i64) {
+    let sql = format!(
+        "insert into tasks (job_pk, kind, seq, lane, priority, key, state, run_at_ms, finished_at_ms, attempt,
+             start_sample, end_sample, hard_cut)
+         select 1, 'transcribe', value, '{MODEL}', 10, 0, '{state}', {run_at}, {finished_at}, {attempt}, 0, 16, 0
+         from generate_numbers;"
+    );
+    let numbers = format!(
+        "with recursive generate_numbers(value) as
+             (select {first} union all select value + 1 from generate_numbers where value < {first} + {ROWS} - 1) "
+    );
+    bench.sql(&(numbers + &sql)).unwrap();
+}
+
+#[test]
+fn a_claim_costs_the_same_whatever_has_finished_or_waits_for_later() {
+    let bench = Bench::new();
+    bench.planned(1);
+    let alone = steps(&bench);
+    add_chunks(&bench, 1, "done", "null", "1", 1);
+    bench
+        .sql(
+            "insert into attempts select id, 1, 1, 'p', 'w', 0, 1, 'done', null, null from tasks where seq > 0;
+             update jobs set done_ms = (select count(*) from tasks where seq > 0)",
+        )
+        .unwrap();
+    let finished = steps(&bench);
+    add_chunks(&bench, ROWS + 1, "delayed", "1", "null", 0);
+    let delayed = steps(&bench);
+    for (steps, rows) in [(finished, "finished"), (delayed, "delayed")] {
+        assert!(steps.abs_diff(alone) * 10 <= alone.unsigned_abs(), "{alone} steps, {steps} beside {rows} rows");
+    }
+}
+
+#[test]
+fn a_claim_is_one_probe_of_the_index_of_waiting_tasks() {
+    let bench = Bench::new();
+    let plan: Vec<String> = bench
+        .queue
+        .db()
+        .read(|conn| {
+            let mut statement = conn.prepare(&format!("explain query plan {CLAIM}"))?;
+            let params = named_params! {":process": "", ":worker": "", ":lease": 0, ":kind": "", ":lane": ""};
+            Ok(statement.query_map(params, |row| row.get("detail"))?.collect::<Result<_, _>>()?)
+        })
+        .unwrap();
+    let probes: Vec<&String> = plan.iter().filter(|line| line.contains("tasks_queued")).collect();
+    assert_eq!(probes.len(), 1, "{plan:?}");
+    assert!(probes[0].contains("COVERING INDEX tasks_queued (kind=? AND lane=?)"), "{plan:?}");
+    assert!(!plan.iter().any(|line| line.contains("SCAN") || line.contains("TEMP B-TREE")), "{plan:?}");
+}

@@ -1,0 +1,89 @@
+//! What must hold in any database of the queue at any time, each as a query for the rows that break it.
+
+use whisperq::db::Db;
+
+const BROKEN: [(&str, &str); 14] = [
+    (
+        "the counts of jobs are exact",
+        "select state from job_counts c
+      where jobs <> (select count(*) from jobs where state = c.state)",
+    ),
+    (
+        "an attempt has an outcome exactly when it has an end",
+        "select task_id from attempts
+      where (outcome is null) <> (finished_at_ms is null) or finished_at_ms < started_at_ms",
+    ),
+    (
+        "a task has one attempt per claim",
+        "select id from tasks t
+      where attempt <> (select count(*) from attempts where task_id = t.id)",
+    ),
+    (
+        "the open attempt is that of the running task",
+        "select task_id from attempts a where outcome is null
+      and not exists (select 1 from tasks where id = a.task_id and attempt = a.attempt and state = 'running')",
+    ),
+    (
+        "a running task has its open attempt, by the same worker",
+        "select id from tasks t where state = 'running'
+      and not exists (select 1 from attempts where task_id = t.id and attempt = t.attempt and outcome is null
+          and process_id = t.process_id and worker_id = t.worker_id)",
+    ),
+    (
+        "a job that has ended has no pending task",
+        "select t.id from tasks t join jobs j on j.pk = t.job_pk
+      where j.state in ('completed', 'failed', 'cancelled', 'timed_out')
+          and t.state in ('blocked', 'delayed', 'queued', 'running')",
+    ),
+    (
+        "a job that goes on has a task that does",
+        "select pk from jobs j where state in ('queued', 'running')
+      and not exists (select 1 from tasks where job_pk = j.pk and state in ('delayed', 'queued', 'running'))",
+    ),
+    (
+        "a job is completed exactly when it has a transcript",
+        "select pk from jobs j
+      where (state = 'completed') <> exists (select 1 from transcripts where job_pk = j.pk)",
+    ),
+    (
+        "all tasks of a completed job are done",
+        "select t.id from tasks t join jobs j on j.pk = t.job_pk
+      where j.state = 'completed' and t.state <> 'done'",
+    ),
+    (
+        "what is done of a job is the sum of its done chunks",
+        "select pk from jobs j where done_ms <>
+      (select coalesce(sum((end_sample - start_sample) / 16), 0) from tasks where job_pk = j.pk and state = 'done')",
+    ),
+    (
+        "a chunk is done exactly by one attempt",
+        "select id from tasks t where kind = 'transcribe'
+      and (state = 'done') <> (select count(*) from attempts where task_id = t.id and outcome = 'done')",
+    ),
+    (
+        "no attempt of a chunk begins after the one that did it",
+        "select a.task_id from attempts a
+      join attempts d on d.task_id = a.task_id and d.outcome = 'done' and d.attempt < a.attempt
+      join tasks t on t.id = a.task_id where t.kind = 'transcribe'",
+    ),
+    (
+        "only done chunks have segments",
+        "select 1 from chunk_segments s where not exists
+      (select 1 from tasks where job_pk = s.job_pk and pass = s.pass and seq = s.seq and kind = 'transcribe'
+          and state = 'done')",
+    ),
+    ("every reference leads somewhere", "select * from pragma_foreign_key_check"),
+];
+
+#[track_caller]
+pub(super) fn check(db: &Db) {
+    db.read(|conn| {
+        for (rule, sql) in BROKEN {
+            assert!(!conn.prepare(sql)?.exists([])?, "broken: {rule}");
+        }
+        let verdict: String = conn.query_row("pragma integrity_check", [], |row| row.get(0))?;
+        assert_eq!(verdict, "ok");
+        Ok(())
+    })
+    .unwrap();
+}

@@ -1,0 +1,160 @@
+//! Processes that share a database: the lock file of each tells the living from the dead, and what the dead held returns
+//! at once. A lock belongs to an open file, so a test can be several processes.
+
+use whisperq::error::Error;
+use whisperq::job::NewJob;
+use whisperq::queue::{self, Claim, Order, Process, Submitted};
+
+use super::support::{Bench, LEASE_MS, MODEL, NOW, assert_lost, limits, new_job, open, plan, result};
+
+fn register(bench: &Bench) -> Process {
+    bench.queue.register("test", NOW).unwrap()
+}
+
+fn claim_as(bench: &Bench, process: &Process, kind: &'static str, lane: &str) -> Claim {
+    bench.queue.claim(kind, lane, process.id(), "gpu-0", NOW).unwrap().unwrap()
+}
+
+fn owned(process: &Process) -> NewJob {
+    NewJob { owner: Some(process.id().to_owned()), ..new_job() }
+}
+
+#[test]
+fn a_dead_process_is_taken_over_from_at_once_and_a_living_one_is_left_alone() {
+    let bench = Bench::new();
+    let (me, alive, dying) = (register(&bench), register(&bench), register(&bench));
+    bench.planned(2);
+    let kept = claim_as(&bench, &alive, "transcribe", MODEL);
+    let lost = claim_as(&bench, &dying, "transcribe", MODEL);
+    assert_eq!(bench.queue.recover_dead(me.id(), NOW).unwrap(), 0, "all three hold their locks");
+    let dead = dying.id().to_owned();
+    drop(dying);
+    assert_eq!(bench.queue.recover_dead(me.id(), NOW).unwrap(), 1);
+    assert_lost(bench.queue.finish_chunk(lost.task, result("late"), NOW));
+    bench.finish(&kept);
+    assert_eq!(bench.number(&format!("select ended_at_ms from processes where id = '{dead}'")), NOW);
+    assert_eq!(bench.number("select count(*) from processes where ended_at_ms is null"), 2);
+    assert!(!bench.folder().join(format!("proc/{dead}.lock")).exists());
+    assert_eq!(bench.queue.recover_dead(me.id(), NOW).unwrap(), 0, "once");
+}
+
+#[test]
+fn a_process_whose_lock_file_is_gone_is_dead_too() {
+    let bench = Bench::new();
+    let (me, dying) = (register(&bench), register(&bench));
+    bench.planned(1);
+    claim_as(&bench, &dying, "transcribe", MODEL);
+    std::fs::remove_file(bench.folder().join(format!("proc/{}.lock", dying.id()))).unwrap();
+    drop(dying);
+    assert_eq!(bench.queue.recover_dead(me.id(), NOW).unwrap(), 1);
+}
+
+#[test]
+fn a_process_does_not_recover_itself() {
+    let bench = Bench::new();
+    let me = register(&bench);
+    bench.planned(1);
+    let claim = claim_as(&bench, &me, "transcribe", MODEL);
+    let id = me.id().to_owned();
+    drop(me);
+    assert_eq!(bench.queue.recover_dead(&id, NOW).unwrap(), 0);
+    bench.finish(&claim);
+}
+
+#[test]
+fn the_jobs_of_a_dead_process_become_everyones() {
+    let bench = Bench::new();
+    let (me, dying) = (register(&bench), register(&bench));
+    let jobs = [bench.queue.submit(owned(&dying), NOW).unwrap().id, bench.queue.submit(owned(&dying), NOW).unwrap().id];
+    let prepare = claim_as(&bench, &dying, "prepare", &queue::lane("prepare", MODEL, Some(dying.id())));
+    bench.queue.finish_prepare(prepare.task, Some(plan(3, Order::FirstThenRest)), NOW).unwrap();
+    claim_as(&bench, &dying, "transcribe", &queue::lane("transcribe", MODEL, Some(dying.id())));
+    assert!(bench.try_claim().is_none());
+    drop(dying);
+    assert_eq!(bench.queue.recover_dead(me.id(), NOW).unwrap(), 1);
+    assert_eq!(bench.claim_prepare().unwrap().job_id, jobs[1]);
+    let chunk = bench.claim();
+    assert_eq!((&chunk.job_id, chunk.task.attempt), (&jobs[0], 2));
+    bench.finish(&chunk);
+    bench.claim();
+    bench.claim();
+    assert_eq!(bench.number("select count(*) from lanes where lane like '%@%'"), 0);
+}
+
+#[test]
+fn a_job_left_behind_is_taken_up_by_who_asks_for_just_the_same() {
+    let bench = Bench::new();
+    let (me, dying) = (register(&bench), register(&bench));
+    let first = bench.queue.submit(owned(&dying), NOW).unwrap().id;
+    let prepare = claim_as(&bench, &dying, "prepare", &queue::lane("prepare", MODEL, Some(dying.id())));
+    bench.queue.finish_prepare(prepare.task, Some(plan(2, Order::Free)), NOW).unwrap();
+    let lane = queue::lane("transcribe", MODEL, Some(dying.id()));
+    let chunk = claim_as(&bench, &dying, "transcribe", &lane);
+    bench.finish(&chunk);
+
+    let taken = bench.queue.resume_or_submit(owned(&me), NOW).unwrap();
+    assert!(!taken.resumed, "its owner lives");
+    bench.queue.cancel(&taken.id, NOW).unwrap();
+    drop(dying);
+    bench.queue.recover_dead(me.id(), NOW).unwrap();
+    let differing: [fn(&mut NewJob); 5] = [
+        |job| job.source = "/audio/b.wav".to_owned(),
+        |job| job.source_version = Some("2".to_owned()),
+        |job| job.source_version = None,
+        |job| job.options.word_timestamps = true,
+        |job| job.model = "turbo".to_owned(),
+    ];
+    for differ in differing {
+        let mut job = owned(&me);
+        differ(&mut job);
+        assert!(!bench.queue.resume_or_submit(job, NOW).unwrap().resumed);
+    }
+    let taken = bench.queue.resume_or_submit(owned(&me), NOW).unwrap();
+    assert_eq!(taken, Submitted { id: first.clone(), resumed: true });
+    assert!(!bench.queue.resume_or_submit(owned(&me), NOW).unwrap().resumed, "it has an owner again");
+    assert!(bench.try_claim().is_none(), "it left the lane of everyone");
+    let rest = claim_as(&bench, &me, "transcribe", &queue::lane("transcribe", MODEL, Some(me.id())));
+    assert_eq!(rest.job_id, first);
+    bench.finish(&rest);
+    assert_eq!(bench.job(&first).attempts, 3, "the finished chunk was not done again");
+}
+
+#[test]
+fn a_job_that_has_ended_is_not_taken_up() {
+    let bench = Bench::new();
+    let me = register(&bench);
+    bench.queue.cancel(&bench.submit(), NOW).unwrap();
+    bench.planned(0);
+    assert!(!bench.queue.resume_or_submit(owned(&me), NOW).unwrap().resumed);
+}
+
+#[test]
+fn signing_off_gives_everything_back() {
+    let bench = Bench::new();
+    let (me, leaving) = (register(&bench), register(&bench));
+    bench.queue.submit(owned(&leaving), NOW).unwrap();
+    bench.planned(1);
+    let claim = claim_as(&bench, &leaving, "transcribe", MODEL);
+    let lock = bench.folder().join(format!("proc/{}.lock", leaving.id()));
+    assert!(lock.exists());
+    bench.queue.sign_off(leaving, NOW).unwrap();
+    assert!(!lock.exists());
+    assert_lost(bench.queue.finish_chunk(claim.task, result("late"), NOW));
+    assert_eq!(bench.claim().task.id, claim.task.id);
+    assert!(bench.claim_prepare().is_some(), "its own job is everyone's");
+    assert_eq!(bench.queue.recover_dead(me.id(), NOW).unwrap(), 0);
+    assert_eq!(bench.number("select count(*) from processes where ended_at_ms is null"), 1);
+}
+
+#[test]
+fn what_one_process_submits_another_does() {
+    let bench = Bench::new();
+    let other = open(bench.folder(), limits());
+    let id = other.submit(new_job(), NOW).unwrap().id;
+    bench.prepare(1, Order::Free);
+    let claim = other.claim("transcribe", MODEL, "other", "gpu-0", NOW).unwrap().unwrap();
+    assert_eq!(bench.queue.reap("me", NOW + LEASE_MS).unwrap(), 1);
+    assert!(matches!(other.finish_chunk(claim.task, result("late"), NOW), Err(Error::ClaimLost)));
+    bench.finish(&bench.claim());
+    assert_eq!(other.transcript(&id).unwrap().text(), "So");
+}

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::queue::{Queue, TaskRef, unix_now_ms};
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
@@ -98,7 +98,11 @@ impl Keeper {
     fn give_up(&self, task: TaskRef, slot: &Slot) -> Result<()> {
         let seconds = self.chunk_timeout.as_secs();
         tracing::error!(worker = slot.worker_id(), task = task.id, "no progress for {seconds} s: ending the process");
-        self.queue.crash(task, unix_now_ms())?;
+        match self.queue.crash(task, unix_now_ms()) {
+            // Its job was cancelled meanwhile, perhaps because it hangs: the thread is no less stuck.
+            Ok(()) | Err(Error::ClaimLost) => {}
+            Err(error) => return Err(error),
+        }
         (self.on_stuck)(slot.worker_id());
         Ok(())
     }

@@ -7,6 +7,7 @@ mod endings;
 mod errors;
 mod fence;
 mod invariants;
+mod keeper;
 mod kill;
 mod leases;
 mod life;

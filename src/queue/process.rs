@@ -1,7 +1,7 @@
 //! The processes that share a database. Each holds a lock on a file of its own while it lives; the kernel frees it at any
 //! death, kill -9 included, so a free lock means dead and its tasks return at once, without waiting for a lease.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -117,8 +117,9 @@ impl Queue {
     pub fn sign_off(&self, process: Process, now_ms: i64) -> Result<()> {
         let path = lock_path(&self.process_dir, &process.id);
         self.recover(&process.id, now_ms)?;
-        drop(process.lock);
+        // While the lock is held nobody else removes the file.
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        drop(process.lock);
         Ok(())
     }
 
@@ -139,7 +140,7 @@ fn lock_path(folder: &Path, id: &str) -> PathBuf {
 /// A lock file that is gone was removed by whoever recovered the process first.
 fn is_free(path: &Path) -> bool {
     match File::open(path) {
-        Ok(file) => !matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
+        Ok(file) => file.try_lock().is_ok(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }

@@ -94,7 +94,8 @@ fn an_attempt_that_failed_or_was_given_back_is_over() {
 
 #[test]
 fn the_end_of_a_job_ends_every_attempt_at_it() {
-    let endings: [(JobState, fn(&Bench, &str)); 3] = [
+    type End = fn(&Bench, &str);
+    let endings: [(JobState, End); 3] = [
         (JobState::Cancelled, |bench, id| bench.queue.cancel(id, NOW).unwrap()),
         (JobState::TimedOut, |bench, _| assert_eq!(bench.queue.expire(NOW + 600_000).unwrap(), 1)),
         (JobState::Failed, |bench, _| {

@@ -6,7 +6,7 @@ use whisperq::queue::Order;
 
 #[track_caller]
 fn assert_refused(bench: &Bench, sql: &str, words: &str) {
-    let refusal = bench.sql(sql).expect_err(sql).to_string();
+    let refusal = bench.sql(sql).unwrap_err().to_string();
     assert!(refusal.contains(words), "{sql}: {refusal}");
 }
 

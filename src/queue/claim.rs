@@ -2,11 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
+use super::fail::{Ending, end_job, mark_failed};
 use super::fair::advance;
+use super::finish::close_attempt;
 use super::{Queue, SAMPLES_PER_MS, TaskRef};
 use crate::db::Durability;
-use crate::error::Result;
-use crate::job::Options;
+use crate::error::{Error, Result};
+use crate::job::{JobState, Options};
 
 /// A task that the caller now owns, with what it needs to do it.
 #[derive(Clone, Debug)]
@@ -59,22 +61,40 @@ impl Queue {
         let (lane, process_id, worker_id) = (lane.to_owned(), process_id.to_owned(), worker_id.to_owned());
         let lease_until_ms = now_ms + self.limits.lease_ms;
         self.db.write(Durability::Normal, move |conn| {
-            let Some(row) = take_first(conn, kind, &lane, &process_id, &worker_id, lease_until_ms)? else {
-                return Ok(None);
-            };
-            let length_ms = (row.end_sample.unwrap_or(0) - row.start_sample.unwrap_or(0)) / SAMPLES_PER_MS;
-            advance(conn, kind, &lane, row.priority, row.key - length_ms)?;
-            conn.prepare_cached(
-                "insert into attempts (task_id, attempt, job_pk, process_id, worker_id, started_at_ms)
-                 values (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute((row.task.id, row.task.attempt, row.job_pk, &process_id, &worker_id, now_ms))?;
-            if kind == "transcribe" {
-                start_job(conn, row.job_pk, now_ms)?;
+            loop {
+                let Some(row) = take_first(conn, kind, &lane, &process_id, &worker_id, lease_until_ms)? else {
+                    return Ok(None);
+                };
+                let length_ms = (row.end_sample.unwrap_or(0) - row.start_sample.unwrap_or(0)) / SAMPLES_PER_MS;
+                advance(conn, kind, &lane, row.priority, row.key - length_ms)?;
+                open_attempt(conn, &row, &process_id, &worker_id, now_ms)?;
+                if kind == "transcribe" {
+                    start_job(conn, row.job_pk, now_ms)?;
+                }
+                match load(conn, &row) {
+                    Err(Error::InvalidInput { code, message }) => give_up(conn, &row, code, &message, now_ms)?,
+                    claim => return claim.map(Some),
+                }
             }
-            load(conn, &row).map(Some)
         })
     }
+}
+
+fn open_attempt(conn: &Connection, row: &Row1, process_id: &str, worker_id: &str, now_ms: i64) -> Result<()> {
+    conn.prepare_cached(
+        "insert into attempts (task_id, attempt, job_pk, process_id, worker_id, started_at_ms)
+         values (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute((row.task.id, row.task.attempt, row.job_pk, process_id, worker_id, now_ms))?;
+    Ok(())
+}
+
+/// Fails a job that cannot be read, so that it does not stand in the way of all the others in its lane.
+fn give_up(conn: &Connection, row: &Row1, code: &str, message: &str, now_ms: i64) -> Result<()> {
+    close_attempt(conn, row.task, "error", Some(message), None, now_ms)?;
+    mark_failed(conn, row.task.id, now_ms)?;
+    end_job(conn, row.job_pk, &Ending { state: JobState::Failed, code, message }, now_ms)?;
+    Ok(())
 }
 
 /// The claim itself, public so that `tests/queue/cost.rs` can pin its plan and its cost.
@@ -128,7 +148,10 @@ fn load(conn: &Connection, row: &Row1) -> Result<Claim> {
     let mut statement =
         conn.prepare_cached("select id, source, source_version, options, language, planned from jobs where pk = ?1")?;
     let (mut claim, options) = statement.query_row([row.job_pk], |job| from_job(row, job))?;
-    claim.options = serde_json::from_str(&options).map_err(anyhow::Error::from)?;
+    claim.options = serde_json::from_str(&options).map_err(|error| {
+        let message = format!("this whisperq does not understand the options of the job ({error}): use a newer one");
+        Error::invalid("options_unknown", message)
+    })?;
     if let Work::Transcribe { seq, previous_text, .. } = &mut claim.work
         && claim.options.condition_on_previous_text
     {

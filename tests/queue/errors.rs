@@ -81,3 +81,14 @@ fn lost_and_released_attempts_are_no_errors() {
     assert_eq!(bench.number("select error_count from tasks where kind = 'transcribe'"), 2);
     assert_eq!(bench.number("select lost_count from tasks where kind = 'transcribe'"), 4);
 }
+
+#[test]
+fn a_job_that_this_version_cannot_read_fails_and_does_not_block_its_lane() {
+    let bench = Bench::new();
+    let unreadable = bench.submit();
+    bench.sql(r#"update jobs set options = '{"from_the_future": 1}'"#).unwrap();
+    let readable = bench.submit();
+    assert_eq!(bench.claim_prepare().unwrap().job_id, readable);
+    bench.assert_state(&unreadable, JobState::Failed);
+    assert_eq!(bench.code(&unreadable).as_deref(), Some("options_unknown"));
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
+use crate::db;
 use crate::error::{Error, Result};
 use crate::queue::{Queue, TaskRef, unix_now_ms};
 use crate::shutdown::Shutdown;
@@ -102,16 +103,26 @@ impl Worker {
         self.slot.hold(Some(task));
         let result = catch_unwind(AssertUnwindSafe(|| work(&self.slot.control)));
         let result = result.unwrap_or_else(|panic| Err(panicked(&*panic)));
-        self.persist(|| match &result {
-            Ok(value) => finish(value.clone()),
+        let recorded = result.and_then(|value| self.persist(|| finish(value.clone())));
+        if let Err(error) = recorded {
+            self.give_back(task, &error);
+        }
+        self.slot.hold(None);
+    }
+
+    /// Records that the work, or the record of it, came to nothing.
+    fn give_back(&self, task: TaskRef, error: &Error) {
+        let recorded = self.persist(|| match error {
             // Whoever took the task away has recorded that; on shutdown it is given back.
-            Err(Error::Aborted) => self.queue.release(task, unix_now_ms()),
-            Err(error) => {
+            Error::Aborted => self.queue.release(task, unix_now_ms()),
+            error => {
                 self.log_failure(task, error);
                 self.queue.fail(task, error, fastrand::f64(), unix_now_ms())
             }
         });
-        self.slot.hold(None);
+        if let Err(error) = recorded {
+            tracing::error!(worker = self.slot.worker_id, task = task.id, %error, "cannot record the failure");
+        }
     }
 
     /// An input that is no good is its owner's business and stored with the job; anything else is the operator's too.
@@ -124,26 +135,29 @@ impl Worker {
         }
     }
 
-    /// Repeats `record` until the database takes it or refuses for good: work that was done is not thrown away because
+    /// Repeats `record` while only the state of the machine is in its way: work that was done is not thrown away because
     /// a disk was full for a while.
-    fn persist(&self, record: impl Fn() -> Result<()>) {
+    ///
+    /// # Errors
+    /// What the database refuses for good, such as a result that breaks its rules.
+    fn persist(&self, record: impl Fn() -> Result<()>) -> Result<()> {
         loop {
             self.slot.control.tick();
             match record() {
-                Ok(()) => return,
                 Err(Error::ClaimLost) => {
                     tracing::info!(
                         worker = self.slot.worker_id,
                         "the task was taken back meanwhile; its result is void"
                     );
-                    return;
+                    return Ok(());
                 }
-                Err(error) => {
+                Err(error) if db::may_pass(&error) => {
                     tracing::error!(worker = self.slot.worker_id, %error, "cannot record the result; trying again");
                     if self.shutdown.wait(DATABASE_PAUSE) {
-                        return;
+                        return Ok(());
                     }
                 }
+                result => return result,
             }
         }
     }

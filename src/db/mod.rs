@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::error::{Error, Result};
 pub use writer::Durability;
@@ -92,6 +92,25 @@ fn open_readers(path: &Path) -> Result<r2d2::Pool<SqliteConnectionManager>> {
         .connection_timeout(READER_WAIT)
         .build(manager)
         .map_err(|error| anyhow!(error).context("cannot open the reading connections").into())
+}
+
+/// Whether a write failed for the state of the machine (disk full, file locked), so that the same one may succeed later.
+pub fn may_pass(error: &Error) -> bool {
+    let Error::Internal(cause) = error else { return false };
+    let code = cause.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    cause.is::<writer::NotCommitted>()
+        || code.is_some_and(|code| {
+            matches!(
+                code,
+                ErrorCode::DiskFull
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::OutOfMemory
+            )
+        })
 }
 
 impl From<rusqlite::Error> for Error {

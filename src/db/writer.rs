@@ -36,6 +36,11 @@ trait Operation: Send {
     fn answer(self: Box<Self>, commit: Result<(), &str>);
 }
 
+/// The shared transaction did not reach the disk; what was in it is undone, whatever it was.
+#[derive(Debug, thiserror::Error)]
+#[error("the write was not committed: {0}")]
+pub(super) struct NotCommitted(String);
+
 struct Write<F, T> {
     durability: Durability,
     work: Option<F>,
@@ -63,7 +68,7 @@ where
 
     fn answer(self: Box<Self>, commit: Result<(), &str>) {
         let result = match (commit, self.result) {
-            (Err(reason), Some(Ok(_)) | None) => Err(anyhow!("the write was not committed: {reason}").into()),
+            (Err(reason), Some(Ok(_)) | None) => Err(anyhow!(NotCommitted(reason.to_owned())).into()),
             (_, Some(result)) => result,
             (Ok(()), None) => Err(anyhow!("the write was not run").into()),
         };

@@ -84,6 +84,25 @@ fn the_result_of_a_claim_that_was_lost_is_void() {
 }
 
 #[test]
+fn a_result_that_breaks_the_rules_of_the_database_is_a_failed_attempt() {
+    let bench = Bench::new();
+    let id = bench.planned(1);
+    let claim = bench.claim();
+    let worker = worker(&bench);
+    let mut not_a_number = result("So");
+    not_a_number.segments[0].avg_logprob = f32::NAN;
+    worker.perform(
+        claim.task,
+        |_| Ok(not_a_number.clone()),
+        |result| bench.queue.finish_chunk(claim.task, result, NOW),
+    );
+    assert!(outcome(&bench).contains("NOT NULL constraint failed: chunk_segments.avg_logprob"), "{}", outcome(&bench));
+    bench.queue.promote(i64::MAX / 2).unwrap();
+    perform(&worker, &bench.claim(), || Ok(()));
+    bench.assert_state(&id, JobState::Completed);
+}
+
+#[test]
 fn a_slot_is_stopped_only_while_it_is_on_the_task_meant() {
     let bench = Bench::new();
     bench.planned(2);

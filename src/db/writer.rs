@@ -208,6 +208,34 @@ mod tests {
     }
 
     #[test]
+    fn writes_that_wait_together_share_one_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.db");
+        let open = || Connection::open_with_flags(&path, Default::default()).unwrap();
+        open().execute_batch("pragma journal_mode = wal; create table t (n integer)").unwrap();
+        let (operations, incoming) = sync_channel::<Box<dyn Operation>>(CHANNEL_LENGTH);
+        let answers: Vec<Receiver<Result<i64>>> = (0..=MAX_BATCH)
+            .map(|n| {
+                let (reply, answer) = sync_channel(1);
+                let neighbor = open();
+                let work = move |connection: &Connection| -> Result<i64> {
+                    connection.execute("insert into t values (?1)", [n as i64])?;
+                    Ok(neighbor.query_row("select count(*) from t", [], |row| row.get(0))?)
+                };
+                let write = Write { durability: Durability::Full, work: Some(work), result: None, reply };
+                operations.send(Box::new(write)).unwrap();
+                answer
+            })
+            .collect();
+        drop(operations);
+        run(open(), &incoming);
+        let seen: Vec<i64> = answers.into_iter().map(|answer| answer.recv().unwrap().unwrap()).collect();
+        // Nobody else saw any of the first batch before all of it was there.
+        assert_eq!(seen[..MAX_BATCH], [0; MAX_BATCH]);
+        assert_eq!(seen[MAX_BATCH], MAX_BATCH as i64);
+    }
+
+    #[test]
     fn a_panic_in_a_write_is_an_error_for_its_caller_alone() {
         let (_folder, writer) = writer();
         let error = writer

@@ -1,5 +1,6 @@
-//! The keeper thread: renews the leases of tasks that move, stops work whose claim is gone, takes over from dead
-//! processes, and does the small chores of the queue. It is the only thread that judges others by time.
+//! The keeper thread: renews the leases of what this process works on, ends the process when that stops moving, stops
+//! work whose claim is gone, takes over from dead processes, and does the small chores of the queue. It is the only
+//! thread that judges others by time.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -15,11 +15,14 @@ const CHUNKS: u64 = 20;
 const PROCESSES: usize = 3;
 const KILLS: usize = 12;
 const BOUND: Duration = Duration::from_secs(30);
-/// The file whose presence makes a folder the ground of this test.
+/// The file whose presence makes a process started in its folder a worker of this test.
 const MARK: &str = "killing-ground";
 
 #[test]
 fn killed_processes_lose_no_job_and_repeat_no_finished_chunk() {
+    if Path::new(MARK).exists() {
+        return work_until_done();
+    }
     let folder = tempfile::tempdir().unwrap();
     let queue = open(folder.path(), limits());
     let jobs: Vec<String> = (0..JOBS).map(|_| queue.submit(new_job(), unix_now_ms()).unwrap().id).collect();
@@ -56,10 +59,10 @@ fn killed_processes_lose_no_job_and_repeat_no_finished_chunk() {
     assert!(lost >= 1, "{kills} kills hit nobody at work");
 }
 
-/// This very binary again, as a process that runs only `worker_process`.
+/// This very test again, in the folder whose mark makes it a worker.
 fn start(folder: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "queue::kill::worker_process", "--ignored"])
+        .args(["--exact", "queue::kill::killed_processes_lose_no_job_and_repeat_no_finished_chunk"])
         .current_dir(folder)
         .stdout(Stdio::null())
         .spawn()
@@ -78,12 +81,8 @@ fn running(queue: &Queue, pid: u32) -> bool {
     queue.db().read(|conn| Ok(conn.query_row(sql, [pid], |row| row.get(0))?)).unwrap()
 }
 
-#[test]
-#[ignore = "a process of the test above, which starts it in the right folder"]
-fn worker_process() {
-    if !Path::new(MARK).exists() {
-        return;
-    }
+/// What each of the processes does.
+fn work_until_done() {
     let queue = open(Path::new("."), limits());
     let process = queue.register("test", unix_now_ms()).unwrap();
     while open_jobs(&queue) > 0 {

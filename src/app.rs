@@ -137,11 +137,12 @@ impl App {
         self.shutdown.trigger();
         self.queue.wake().notify();
         let deadline = Instant::now() + grace;
-        while Instant::now() < deadline && self.workers.iter().any(|worker| !worker.is_finished()) {
+        while self.workers.iter().any(|worker| !worker.is_finished()) {
+            if Instant::now() >= deadline {
+                // Again and again: a thread may have claimed a chunk just before the request to stop.
+                self.slots.iter().for_each(|slot| slot.control().abort());
+            }
             std::thread::sleep(JOIN_LOOK);
-        }
-        for slot in &self.slots {
-            slot.control().abort();
         }
         for worker in self.workers {
             // A worker's panic was caught and recorded where it happened.

@@ -39,7 +39,7 @@ impl Prepare {
     fn prepare(&self, claim: &Claim, control: &Control) -> Result<Option<Plan>> {
         let path = Path::new(&claim.source);
         check_file(path, claim.source_version.as_deref(), self.max_audio_bytes)?;
-        let mut spooled = self.spool.create(&claim.job_id)?;
+        let mut spooled = self.spool.create(&claim.job_id, claim.task.attempt)?;
         let mut energies = FrameEnergies::new();
         let decoded = audio::decode(path, &self.limits, &mut |block| {
             control.tick();

@@ -27,9 +27,9 @@ impl Spool {
     }
 
     /// Starts the file of a job; nobody sees it before `finish`.
-    pub fn create(&self, job_id: &str) -> Result<SpoolWriter> {
-        // Named by process too: an attempt that lost its lease may still be writing.
-        let unfinished = self.folder.join(format!("{job_id}.{}.{UNFINISHED}", std::process::id()));
+    pub fn create(&self, job_id: &str, attempt: i64) -> Result<SpoolWriter> {
+        // Named by attempt too: an earlier one that lost its lease may still be writing.
+        let unfinished = self.folder.join(format!("{job_id}.{attempt}.{UNFINISHED}"));
         let file = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
         Ok(SpoolWriter { file: BufWriter::new(file), unfinished, path: self.path(job_id) })
     }
@@ -116,7 +116,7 @@ mod tests {
     fn samples_come_back_by_position_and_only_after_the_file_is_finished() {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::open(folder.path().join("spool")).unwrap();
-        let mut writer = spool.create("job").unwrap();
+        let mut writer = spool.create("job", 1).unwrap();
         writer.write(&[0.0, 0.25, -0.5, 1.0]).unwrap();
         assert_eq!(spool.read("job", 0, 1).unwrap(), None, "not finished yet");
         writer.finish().unwrap();
@@ -131,7 +131,7 @@ mod tests {
     fn an_unfinished_file_is_removed_with_its_writer() {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::open(folder.path().to_owned()).unwrap();
-        drop(spool.create("job").unwrap());
+        drop(spool.create("job", 1).unwrap());
         assert!(spool.jobs().unwrap().is_empty());
     }
 }

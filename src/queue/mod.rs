@@ -14,7 +14,7 @@
 //!
 //! - A claim raises the task's `attempt`; every later write of that worker names (task, attempt) and is refused with
 //!   `ClaimLost` when another attempt owns the task or its job has ended. A worker's name fences nothing.
-//! - A claim holds a lease. The process renews it while the engine moves; past it, or as soon as the process's lock file
+//! - A claim holds a lease. The process renews it for all that its threads hold; past it, or as soon as the process's lock file
 //!   is free, the task goes back to the queue and its attempt is closed as `lost`.
 //! - Causes are counted apart: errors (retried with back-off up to MAX_ATTEMPTS), crashes that this task caused (2) and
 //!   losses it had no part in (10).

@@ -91,7 +91,7 @@ fn never(worker: &str) {
 fn the_work_on_a_cancelled_job_is_stopped_and_its_audio_removed() {
     let house = House::new();
     let id = house.job();
-    house.spool.create(&id).unwrap().finish().unwrap();
+    house.spool.create(&id, 1).unwrap().finish().unwrap();
     let claim = house.claim();
     let worker = house.worker("gpu-0");
     std::thread::scope(|scope| {

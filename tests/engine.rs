@@ -123,9 +123,9 @@ fn watching_the_engine_changes_nothing_of_what_it_writes() {
 fn random_decoding_of_one_chunk_leaves_no_trace_in_the_next() {
     let model = loaded();
     let speech = samples(&fixture("sample.wav"));
-    let random = Options { temperature: Some(0.9), temperature_inc: Some(0.0), best_of: Some(2), ..Options::default() };
+    let random = Options { temperature: Some(0.4), temperature_inc: Some(0.0), best_of: Some(2), ..Options::default() };
     let first = run(&mut model.engine(THREADS).unwrap(), &speech, &random);
-    assert!(first.segments.iter().all(|segment| (segment.temperature - 0.9).abs() < 1e-6));
+    assert!(first.segments.iter().all(|segment| (segment.temperature - 0.4).abs() < 1e-6));
     let mut engine = model.engine(THREADS).unwrap();
     for _ in 0..2 {
         assert_eq!(run(&mut engine, &speech, &random), first, "the same draw from a fresh state each time");

@@ -79,7 +79,7 @@ fn wrong_usage_and_settings_are_refused_before_anything_starts() {
         case("bad status", whisperq.command(&["jobs", "list", "--status", "lost"]), 2, "queued"),
         case("writing sql", whisperq.command(&["sql", "delete from jobs"]), 2, "only reading"),
         case("hidden writing", whisperq.command(&["sql", "with a as (select 1) delete from jobs"]), 2, "only reading"),
-        case("wrong sql", whisperq.command(&["sql", "select * from nothing"]), 2, "no such table"),
+        case("wrong sql", whisperq.command(&["sql", "select * from nowhere"]), 2, "no such table"),
     ] {
         check(case);
     }

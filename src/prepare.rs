@@ -25,7 +25,8 @@ impl Prepare {
         let claim =
             worker.queue.claim("prepare", &self.lane, &worker.process_id, worker.slot.worker_id(), unix_now_ms())?;
         let Some(claim) = claim else { return Ok(Outcome::Idle) };
-        let span = tracing::info_span!("prepare", job = claim.job_id, task = claim.task.id, worker = "prepare");
+        let span =
+            tracing::info_span!("prepare", job = claim.job_id, task = claim.task.id, worker = worker.slot.worker_id());
         let _entered = span.enter();
         worker.perform(
             claim.task,

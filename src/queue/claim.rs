@@ -37,7 +37,7 @@ pub enum Work {
 }
 
 /// The columns of the claimed task.
-struct Row1 {
+struct TaskRow {
     task: TaskRef,
     job_pk: i64,
     priority: i64,
@@ -80,7 +80,7 @@ impl Queue {
     }
 }
 
-fn open_attempt(conn: &Connection, row: &Row1, process_id: &str, worker_id: &str, now_ms: i64) -> Result<()> {
+fn open_attempt(conn: &Connection, row: &TaskRow, process_id: &str, worker_id: &str, now_ms: i64) -> Result<()> {
     conn.prepare_cached(
         "insert into attempts (task_id, attempt, job_pk, process_id, worker_id, started_at_ms)
          values (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -90,7 +90,7 @@ fn open_attempt(conn: &Connection, row: &Row1, process_id: &str, worker_id: &str
 }
 
 /// Fails a job that cannot be read, so that it does not stand in the way of all the others in its lane.
-fn give_up(conn: &Connection, row: &Row1, code: &str, message: &str, now_ms: i64) -> Result<()> {
+fn give_up(conn: &Connection, row: &TaskRow, code: &str, message: &str, now_ms: i64) -> Result<()> {
     close_attempt(conn, row.task, "error", Some(message), None, now_ms)?;
     mark_failed(conn, row.task.id, now_ms)?;
     end_job(conn, row.job_pk, &Ending { state: JobState::Failed, code, message }, now_ms)?;
@@ -113,13 +113,13 @@ fn take_first(
     process_id: &str,
     worker_id: &str,
     lease_until_ms: i64,
-) -> Result<Option<Row1>> {
+) -> Result<Option<TaskRow>> {
     let row = conn.prepare_cached(CLAIM)?.query_row(
         named_params! {
             ":process": process_id, ":worker": worker_id, ":lease": lease_until_ms, ":kind": kind, ":lane": lane,
         },
         |row| {
-            Ok(Row1 {
+            Ok(TaskRow {
                 task: TaskRef { id: row.get("id")?, attempt: row.get("attempt")? },
                 job_pk: row.get("job_pk")?,
                 priority: row.get("priority")?,
@@ -144,7 +144,7 @@ fn start_job(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
     Ok(())
 }
 
-fn load(conn: &Connection, row: &Row1) -> Result<Claim> {
+fn load(conn: &Connection, row: &TaskRow) -> Result<Claim> {
     let mut statement =
         conn.prepare_cached("select id, source, source_version, options, language, planned from jobs where pk = ?1")?;
     let (mut claim, options) = statement.query_row([row.job_pk], |job| from_job(row, job))?;
@@ -160,7 +160,7 @@ fn load(conn: &Connection, row: &Row1) -> Result<Claim> {
     Ok(claim)
 }
 
-fn from_job(row: &Row1, job: &Row<'_>) -> rusqlite::Result<(Claim, String)> {
+fn from_job(row: &TaskRow, job: &Row<'_>) -> rusqlite::Result<(Claim, String)> {
     let work = match (row.start_sample, row.end_sample) {
         (Some(start), Some(end)) => Work::Transcribe {
             seq: row.seq,

@@ -90,7 +90,7 @@ impl Queue {
                 (&dead, i64::MAX),
             )?;
             let recovered = take_back_all(conn, &tasks, now_ms)?;
-            disown(conn, &dead)?;
+            disown(conn, &dead, now_ms)?;
             conn.prepare_cached("update processes set ended_at_ms = ?2 where id = ?1 and ended_at_ms is null")?
                 .execute((&dead, now_ms))?;
             Ok(recovered)

@@ -36,16 +36,10 @@ impl Queue {
     /// Takes up an unfinished job of the same source, model and options that nobody owns, else submits a new one.
     pub fn resume_or_submit(&self, job: NewJob, now_ms: i64) -> Result<Submitted> {
         let wanted = job.clone();
-        let resumed = self.db.write(Durability::Full, move |conn| take_up(conn, &wanted))?;
+        let resumed = self.db.write(Durability::Full, move |conn| take_up(conn, &wanted, now_ms))?;
         let Some(id) = resumed else { return self.submit(job, now_ms) };
         self.wake.notify();
         Ok(Submitted { id, resumed: true })
-    }
-
-    /// Hands the unfinished jobs of a process that is leaving back to everyone.
-    pub fn disown(&self, process_id: &str) -> Result<()> {
-        let process_id = process_id.to_owned();
-        self.db.write(Durability::Full, move |conn| disown(conn, &process_id))
     }
 }
 
@@ -107,7 +101,7 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
     Ok(serde_json::to_string(value).map_err(anyhow::Error::from)?)
 }
 
-fn take_up(conn: &Connection, job: &NewJob) -> Result<Option<String>> {
+fn take_up(conn: &Connection, job: &NewJob, now_ms: i64) -> Result<Option<String>> {
     let found: Option<(i64, String)> = conn
         .prepare_cached(
             "select pk, id from jobs
@@ -124,31 +118,40 @@ fn take_up(conn: &Connection, job: &NewJob) -> Result<Option<String>> {
         )
         .optional()?;
     let Some((pk, id)) = found else { return Ok(None) };
-    set_owner(conn, pk, job.owner.as_deref())?;
+    set_owner(conn, pk, job.owner.as_deref(), now_ms)?;
     Ok(Some(id))
 }
 
 /// Frees the jobs of `process_id` and forgets the clocks of its lanes.
-pub(super) fn disown(conn: &Connection, process_id: &str) -> Result<()> {
+pub(super) fn disown(conn: &Connection, process_id: &str, now_ms: i64) -> Result<()> {
     let mut statement = conn.prepare_cached("select pk from jobs where owner = ?1")?;
     let owned = statement.query_map([process_id], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
     for pk in owned {
-        set_owner(conn, pk, None)?;
+        set_owner(conn, pk, None, now_ms)?;
     }
     conn.prepare_cached("delete from lanes where substr(lane, -length(?1) - 1) = '@' || ?1")?.execute([process_id])?;
     Ok(())
 }
 
 /// Changes who may work on a job: the owner, and with it the lane of every task that is still to be claimed.
-fn set_owner(conn: &Connection, pk: i64, owner: Option<&str>) -> Result<()> {
-    conn.prepare_cached("update jobs set owner = ?2 where pk = ?1")?.execute((pk, owner))?;
-    let model: String =
-        conn.prepare_cached("select model from jobs where pk = ?1")?.query_row([pk], |row| row.get(0))?;
+fn set_owner(conn: &Connection, pk: i64, owner: Option<&str>, now_ms: i64) -> Result<()> {
+    let (model, priority): (String, i64) = conn
+        .prepare_cached("update jobs set owner = ?2 where pk = ?1 returning model, priority")?
+        .query_row((pk, owner), |row| Ok((row.get(0)?, row.get(1)?)))?;
     for kind in ["prepare", "transcribe"] {
+        let lane = lane(kind, &model, owner);
         conn.prepare_cached(&format!(
             "update tasks set lane = ?3 where job_pk = ?1 and kind = ?2 and state in {PENDING}"
         ))?
-        .execute((pk, kind, lane(kind, &model, owner)))?;
+        .execute((pk, kind, &lane))?;
+        // Each lane has a clock of its own, so the keys of another one mean nothing here.
+        let start = start_tag(conn, kind, &lane, priority, now_ms)?;
+        conn.prepare_cached(
+            "update tasks set key = ?3 + (key - (select min(key) from tasks
+                                                 where job_pk = ?1 and kind = ?2 and state = 'queued'))
+             where job_pk = ?1 and kind = ?2 and state = 'queued'",
+        )?
+        .execute((pk, kind, start))?;
     }
     Ok(())
 }

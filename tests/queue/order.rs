@@ -108,6 +108,25 @@ fn a_job_with_an_owner_is_seen_by_its_owner_alone() {
 }
 
 #[test]
+fn a_job_left_behind_takes_its_place_by_the_clock_of_the_common_lane() {
+    let bench = Bench::new();
+    let dead = bench.queue.register("test", NOW).unwrap();
+    let id = bench.submit_as(|job| job.owner = Some(dead.id().to_owned()));
+    let claim = |kind| {
+        bench.queue.claim(kind, &queue::lane(kind, MODEL, Some(dead.id())), dead.id(), "w", NOW).unwrap().unwrap()
+    };
+    bench.queue.finish_prepare(claim("prepare").task, Some(plan(40, Order::Free)), NOW).unwrap();
+    for _ in 0..20 {
+        bench.finish(&claim("transcribe"));
+    }
+    bench.planned(40);
+    drop(dead);
+    bench.queue.recover_dead(ME, NOW).unwrap();
+    let next_two = [bench.claim().job_id, bench.claim().job_id];
+    assert!(next_two.contains(&id), "twenty chunks into its own lane are nothing in this one");
+}
+
+#[test]
 fn no_task_is_given_to_two_claimers() {
     let bench = Bench::new();
     bench.planned(500);

@@ -35,6 +35,8 @@ create table jobs (
     ttl_deadline_ms       integer not null,
     execution_timeout_ms  integer not null check (execution_timeout_ms > 0),
     execution_deadline_ms integer,
+    -- When a command line had written the transcript out; until then a rerun hands it out without working again.
+    handed_out_at_ms      integer,
     check ((state in ('completed', 'failed', 'cancelled', 'timed_out')) = (finished_at_ms is not null)),
     check (state <> 'running' or started_at_ms is not null),
     check ((started_at_ms is null) = (execution_deadline_ms is null)),
@@ -45,7 +47,9 @@ create table jobs (
 create unique index jobs_idempotency on jobs (idempotency_key) where idempotency_key is not null;
 create index jobs_by_time on jobs (created_at_ms, pk);
 create index jobs_finished on jobs (finished_at_ms, pk) where finished_at_ms is not null;
-create index jobs_unfinished_by_source on jobs (source) where state in ('queued', 'running');
+-- What a rerun of the same command looks through.
+create index jobs_left_behind on jobs (source)
+    where front_door = 'cli' and handed_out_at_ms is null and state in ('queued', 'running', 'completed');
 create index jobs_owned on jobs (owner) where owner is not null;
 -- A queued job dies of old age, a running one of its time limit.
 create index jobs_ttl on jobs (ttl_deadline_ms) where state = 'queued';
@@ -94,7 +98,8 @@ create index tasks_queued on tasks (kind, lane, priority desc, key, id) where st
 create index tasks_delayed on tasks (run_at_ms) where state = 'delayed';
 create index tasks_leased on tasks (lease_until_ms) where state = 'running';
 create index tasks_of_process on tasks (process_id) where state = 'running';
-create index tasks_blocked on tasks (waits_for) where state = 'blocked';
+-- Not only the blocked ones: deleting a task looks for all that name it.
+create index tasks_waits_for on tasks (waits_for) where waits_for is not null;
 create index tasks_pending on tasks (job_pk, kind) where state in ('blocked', 'delayed', 'queued', 'running');
 
 -- The clock of fair queueing, one per lane and priority.

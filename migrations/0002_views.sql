@@ -19,9 +19,9 @@ from attempts a
 join tasks t on t.id = a.task_id
 join jobs j on j.pk = a.job_pk;
 
+-- In order of pass, seq (the chunk) and n.
 create view segments as
-select j.id as job_id, s.pass, row_number() over (partition by s.job_pk, s.pass order by s.seq, s.n) - 1 as n,
-    s.start_ms, s.end_ms, s.text, s.temperature, s.avg_logprob, s.compression_ratio, s.no_speech_prob
+select j.id as job_id, s.pass, s.seq, s.n, s.start_ms, s.end_ms, s.text, s.temperature, s.avg_logprob, s.compression_ratio, s.no_speech_prob
 from chunk_segments s
 join jobs j on j.pk = s.job_pk;
 

@@ -1,6 +1,7 @@
 //! The one place where everything is put together: database, queue, keeper, preparing and transcribing threads; and taken
 //! apart again in an order that loses nothing.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -50,12 +51,15 @@ pub fn open_queue(config: &Config) -> Result<Queue> {
         lease_ms: config.lease.as_millis() as i64,
         max_attempts: i64::from(config.max_attempts),
         max_queued: config.max_queued.cast_signed(),
+        job_ttl_ms: config.job_ttl.as_millis() as i64,
+        execution_timeout_ms: config.execution_timeout.as_millis() as i64,
     };
     Ok(Queue::new(Arc::new(Db::open(&config.database())?), limits, config.process_dir()))
 }
 
+/// Recordings and transcripts are nobody else's business.
 fn create_data_dir(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(|error| {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
         Error::Config(format!(
             "cannot create DATA_DIR={}: {error}; set DATA_DIR to a folder you can write",
             path.display()
@@ -96,13 +100,7 @@ impl App {
     ///
     /// # Errors
     /// `Config` where the model cannot do what the options ask for.
-    pub fn new_job(
-        &self,
-        config: &Config,
-        source: String,
-        version: Option<String>,
-        options: Options,
-    ) -> Result<NewJob> {
+    pub fn new_job(&self, source: String, version: Option<String>, options: Options) -> Result<NewJob> {
         let language = self.language(&options)?;
         Ok(NewJob {
             front_door: FrontDoor::Cli,
@@ -112,21 +110,22 @@ impl App {
             language,
             options,
             owner: Some(self.process.id().to_owned()),
-            default_ttl_ms: config.job_ttl.as_millis() as i64,
-            default_execution_timeout_ms: config.execution_timeout.as_millis() as i64,
         })
     }
 
     /// English-only models take no other language, and need none named.
     fn language(&self, options: &Options) -> Result<Option<String>> {
+        let name = &self.model.name;
+        if options.translate && !self.model.header.multilingual() {
+            return Err(Error::Config(format!("model {name} knows only English and cannot translate: choose another")));
+        }
         if self.model.header.multilingual() {
             return Ok(options.language.clone());
         }
         match options.language.as_deref() {
             None | Some("en") => Ok(Some("en".to_owned())),
             Some(other) => Err(Error::Config(format!(
-                "model {} knows only English, not {other}: choose a model without .en in its name",
-                self.model.name
+                "model {name} knows only English, not {other}: choose a model without .en in its name"
             ))),
         }
     }

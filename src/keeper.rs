@@ -122,9 +122,10 @@ impl Keeper {
 
     fn chores(&self, may_reap: bool) -> Result<()> {
         let now_ms = unix_now_ms();
+        // First: the time limits of what a dead process owned begin anew.
+        self.queue.recover_dead(&self.process_id, now_ms)?;
         self.queue.promote(now_ms)?;
         self.queue.expire(now_ms)?;
-        self.queue.recover_dead(&self.process_id, now_ms)?;
         if may_reap {
             self.queue.reap(&self.process_id, now_ms)?;
         }

@@ -43,8 +43,11 @@ impl Spool {
             Err(error) => return Err(anyhow::Error::new(error).context("cannot read the spool").into()),
         };
         let mut bytes = vec![0; ((to - from) * BYTES_PER_SAMPLE) as usize];
-        file.read_exact_at(&mut bytes, from * BYTES_PER_SAMPLE)
-            .with_context(|| format!("{} is shorter than its plan", path.display()))?;
+        match file.read_exact_at(&mut bytes, from * BYTES_PER_SAMPLE) {
+            // Cut short by a full disk or a loss of power: as good as gone.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+            read => read.context("cannot read the spool")?,
+        }
         let (samples, _) = bytes.as_chunks::<4>();
         Ok(Some(samples.iter().map(|&sample| f32::from_le_bytes(sample)).collect()))
     }
@@ -93,6 +96,8 @@ impl SpoolWriter {
     /// Gives the file its final name, in place of an earlier one.
     pub fn finish(mut self) -> Result<()> {
         self.file.flush().context("cannot write the spool; is the disk full?")?;
+        // The plan that follows survives a loss of power, so what it speaks of must too.
+        self.file.get_ref().sync_data().context("cannot write the spool; is the disk full?")?;
         rename(&self.unfinished, &self.path)
     }
 }
@@ -121,7 +126,7 @@ mod tests {
         assert_eq!(spool.read("job", 0, 1).unwrap(), None, "not finished yet");
         writer.finish().unwrap();
         assert_eq!(spool.read("job", 1, 3).unwrap(), Some(vec![0.25, -0.5]));
-        assert!(spool.read("job", 3, 5).is_err(), "beyond the end");
+        assert_eq!(spool.read("job", 3, 5).unwrap(), None, "beyond the end");
         assert_eq!(spool.jobs().unwrap(), ["job"]);
         spool.remove("job").unwrap();
         assert_eq!(spool.read("job", 1, 3).unwrap(), None);

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::Done;
 use super::table::{TableFormat, render};
+use super::{Done, say};
 use crate::app;
 use crate::config::Config;
 use crate::error::Result;
@@ -54,22 +54,21 @@ pub(super) fn run(args: Args, config: &Config) -> Result<Done> {
         Command::List { status, limit, after, format } => {
             let status = status.as_deref().map(str::parse::<JobState>).transpose()?;
             let jobs = queue.jobs(&JobFilter { status, limit, after }, now_ms)?;
-            print!("{}", render(&listed(&jobs), format)?);
+            say(&render(&listed(&jobs), format)?)
         }
         Command::Show { id } => {
             let job = queue.job(&id, now_ms)?;
-            println!("{}", serde_json::to_string_pretty(&job).map_err(anyhow::Error::from)?);
+            say(&(serde_json::to_string_pretty(&job).map_err(anyhow::Error::from)? + "\n"))
         }
         Command::Cancel { id } => {
             queue.cancel(&id, now_ms)?;
-            println!("job {id} is cancelled");
+            say(&format!("job {id} is cancelled\n"))
         }
         Command::Retry { id } => {
             queue.retry(&id, now_ms)?;
-            let source = queue.job(&id, now_ms)?.source;
-            println!("job {id} is queued again; to run it now: whisperq transcribe {source}");
+            say(&format!("job {id} is queued again: repeat the whisperq transcribe that it came from to run it now\n"))
         }
-    }
+    }?;
     Ok(Done::Well)
 }
 

@@ -1,17 +1,18 @@
 //! The command line: what can be typed, and which command it goes to. Only this front door prints.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line is for")]
 
 mod interrupt;
 mod jobs;
 mod models;
+mod output;
 mod progress;
 mod sql;
 mod table;
 mod transcribe;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
@@ -97,10 +98,20 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(BAD_USAGE)
 }
 
-/// One line on standard error.
+/// Text on standard output. A reader that closed its end has had enough; whatever else keeps the text from arriving is an
+/// error.
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.context("cannot write to standard output")?),
+    }
+}
+
+/// One line on standard error. Where even that cannot be written, nobody is left to tell.
 fn report(message: &str) {
     let line: Vec<&str> = message.split_whitespace().collect();
-    eprintln!("whisperq: {}", line.join(" "));
+    let _ = writeln!(std::io::stderr(), "whisperq: {}", line.join(" "));
 }
 
 fn start_logging(config: &Config) -> Result<()> {

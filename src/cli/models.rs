@@ -6,7 +6,7 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::table::{TableFormat, render};
-use super::{Done, report};
+use super::{Done, report, say};
 use crate::config::{Config, Secret};
 use crate::error::Result;
 use crate::models::{self, Hub, Installed, Verdict};
@@ -49,7 +49,7 @@ enum Command {
 pub(super) fn run(args: Args, config: &Config) -> Result<Done> {
     let folder = &config.model_dir;
     match args.command {
-        Command::List { format } => print!("{}", render(&listed(&models::list(folder)?), format)?),
+        Command::List { format } => say(&render(&listed(&models::list(folder)?), format)?)?,
         Command::Pull { name } => {
             let hub = Hub { endpoint: &config.hf_endpoint, token: config.hf_token.as_ref().map(Secret::reveal) };
             let bar = ProgressBar::no_length().with_style(style()).with_prefix(name.clone());
@@ -58,9 +58,11 @@ pub(super) fn run(args: Args, config: &Config) -> Result<Done> {
                 bar.set_position(done);
             });
             bar.finish_and_clear();
-            println!("{}", path?.display());
+            say(&format!("{}\n", path?.display()))?;
         }
-        Command::Import { path, name } => println!("{}", models::import(folder, &path, &name)?.display()),
+        Command::Import { path, name } => {
+            say(&format!("{}\n", models::import(folder, &path, &name)?.display()))?;
+        }
         Command::Verify { name } => return verify(folder, name.as_deref()),
     }
     Ok(Done::Well)
@@ -91,8 +93,10 @@ fn verify(folder: &Path, name: Option<&str>) -> Result<Done> {
     let mut done = Done::Well;
     for model in models::verify(folder, name)? {
         match model.verdict {
-            Verdict::Matches => println!("{}: ok", model.name),
-            Verdict::NoSum => println!("{}: well formed; there is no sum to compare it with", model.name),
+            Verdict::Matches => say(&format!("{}: ok\n", model.name))?,
+            Verdict::NoSum => {
+                say(&format!("{}: well formed; there is no sum to compare it with\n", model.name))?;
+            }
             Verdict::Broken(reason) => {
                 report(&format!("{}: {reason}; remove {} and pull it again", model.name, model.path.display()));
                 done = Done::WithFailures;

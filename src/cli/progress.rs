@@ -2,7 +2,7 @@
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::job::{Job, JobState};
+use crate::job::JobState;
 
 /// The bar counts in thousandths.
 const FULL: u64 = 1000;
@@ -25,19 +25,19 @@ impl Bars {
         Self { group, bars }
     }
 
-    pub(super) fn show(&self, n: usize, job: &Job) {
+    pub(super) fn show(&self, n: usize, status: JobState, progress: f64) {
         let Some(bar) = self.bars.get(n) else { return };
-        bar.set_position((job.progress * FULL as f64) as u64);
-        bar.set_message(job.status.name());
-        if job.status == JobState::Completed {
+        bar.set_position((progress * FULL as f64) as u64);
+        bar.set_message(status.name());
+        if status == JobState::Completed {
             bar.finish_and_clear();
-        } else if job.status.is_terminal() {
+        } else if status.is_terminal() {
             bar.abandon();
         }
     }
 
     /// Prints without tearing the bars.
-    pub(super) fn suspend(&self, print: impl FnOnce()) {
-        self.group.suspend(print);
+    pub(super) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.group.suspend(print)
     }
 }

@@ -1,7 +1,7 @@
 //! `whisperq sql` and `whisperq system`: looking into the queue.
 
 use super::table::{TableFormat, render};
-use super::{Done, report};
+use super::{Done, report, say};
 use crate::app;
 use crate::config::Config;
 use crate::error::Result;
@@ -26,7 +26,7 @@ pub(super) struct SystemArgs {}
 pub(super) fn run(args: &Args, config: &Config) -> Result<Done> {
     let queue = app::open_queue(config)?;
     let table = system::query(queue.db(), &args.sql)?;
-    print!("{}", render(&table, args.format)?);
+    say(&render(&table, args.format)?)?;
     if table.truncated {
         report(&format!("only the first {} rows are shown: add a limit or a where", table.rows.len()));
     }
@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<Done> {
 pub(super) fn run_system(config: &Config) -> Result<Done> {
     let queue = app::open_queue(config)?;
     for (title, table) in system::overview(queue.db(), unix_now_ms())? {
-        println!("{title}\n{}", render(&table, TableFormat::Table)?);
+        say(&format!("{title}\n{}\n", render(&table, TableFormat::Table)?))?;
     }
     Ok(Done::Well)
 }

@@ -1,13 +1,13 @@
 //! `whisperq transcribe`: recordings through the queue, in this process, to standard output or into files. It works only
 //! on its own jobs, and takes up the ones that an interrupted run of the same command left.
 
-use std::collections::HashSet;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
+use super::output::Output;
 use super::progress::Bars;
 use super::{Done, interrupt, report};
 use crate::app::App;
@@ -17,7 +17,7 @@ use crate::job::{Job, JobState, Options};
 use crate::prepare::file_version;
 use crate::queue::unix_now_ms;
 use crate::shutdown::Shutdown;
-use crate::transcript::{Format, UnknownFormat};
+use crate::transcript::UnknownFormat;
 
 /// How often the progress is looked at when nothing wakes the display.
 const LOOK: Duration = Duration::from_millis(200);
@@ -78,9 +78,6 @@ pub(super) struct Args {
     /// Above it a chunk repeats itself and is tried again
     #[arg(long)]
     compression_ratio_threshold: Option<f32>,
-    /// -10 to 10, higher first
-    #[arg(long, allow_negative_numbers = true)]
-    priority: Option<i32>,
 }
 
 impl Args {
@@ -98,7 +95,6 @@ impl Args {
             no_speech_threshold: self.no_speech_threshold,
             logprob_threshold: self.logprob_threshold,
             compression_ratio_threshold: self.compression_ratio_threshold,
-            priority: self.priority,
             ..Options::default()
         };
         options.validate()
@@ -112,7 +108,10 @@ struct Item {
 }
 
 pub(super) fn run(args: Args, mut config: Config) -> Result<Done> {
-    let output = Output::new(&args)?;
+    let output = Output::new(args.format.parse().map_err(unknown_format)?, args.output_dir.clone(), args.files.len())?;
+    if args.word_timestamps && !output.has_words() {
+        report("warning: --word-timestamps shows in --format verbose_json only");
+    }
     let options = args.options()?;
     if let Some(model) = args.model {
         config.model_name = model;
@@ -120,19 +119,19 @@ pub(super) fn run(args: Args, mut config: Config) -> Result<Done> {
     let shutdown = Shutdown::default();
     interrupt::watch(&shutdown)?;
     let app = App::start(&config, "transcribe", true, &shutdown)?;
-    let done = submit(&app, &config, &args.files, &options).and_then(|items| watch(&app, &items, output, &shutdown));
+    let done = submit(&app, &args.files, &options).and_then(|items| watch(&app, &items, output, &shutdown));
     // The results are out: whatever still runs is for nobody, or to be taken up by the next run.
     app.shut_down(Duration::ZERO)?;
     done
 }
 
 /// Submits every file; one that is not there fails alone.
-fn submit(app: &App, config: &Config, files: &[String], options: &Options) -> Result<Vec<Item>> {
+fn submit(app: &App, files: &[String], options: &Options) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for file in files {
         let job = match source(file) {
             Ok((source, version)) => {
-                let job = app.new_job(config, source, Some(version), options.clone())?;
+                let job = app.new_job(source, Some(version), options.clone())?;
                 let submitted = app.queue.resume_or_submit(job, unix_now_ms())?;
                 tracing::info!(job = submitted.id, file, resumed = submitted.resumed, "submitted");
                 Ok(submitted.id)
@@ -170,7 +169,8 @@ fn watch(app: &App, items: &[Item], mut output: Output, shutdown: &Shutdown) -> 
         let outcomes = look(app, items, next, &bars)?;
         for outcome in outcomes.into_iter().map_while(|outcome| outcome) {
             let file = &items[next].file;
-            let written = outcome.and_then(|job| output.write(app, file, &job, &bars).map_err(|e| e.to_string()));
+            let written =
+                outcome.and_then(|job| output.write(&app.queue, file, &job, &bars).map_err(|e| e.to_string()));
             if let Err(message) = written {
                 bars.suspend(|| report(&format!("{file}: {message}")));
                 done = Done::WithFailures;
@@ -193,9 +193,9 @@ fn look(app: &App, items: &[Item], next: usize, bars: &Bars) -> Result<Vec<Optio
         outcomes.push(match &item.job {
             Err(error) => Some(Err(error.to_string())),
             Ok(id) => {
-                let job = app.queue.job(id, unix_now_ms())?;
-                bars.show(n, &job);
-                job.status.is_terminal().then(|| outcome(job))
+                let (status, progress) = app.queue.progress(id)?;
+                bars.show(n, status, progress);
+                status.is_terminal().then(|| app.queue.job(id, unix_now_ms())).transpose()?.map(outcome)
             }
         });
     }
@@ -213,69 +213,14 @@ fn go_on(app: &App, shutdown: &Shutdown) -> Result<()> {
     Ok(())
 }
 
+fn unknown_format(error: UnknownFormat) -> Error {
+    Error::Config(format!("--format: {error}"))
+}
+
 fn outcome(job: Job) -> Result<Job, String> {
     match (&job.error, job.status) {
         (_, JobState::Completed) => Ok(job),
         (Some(error), _) => Err(error.message.clone()),
         (None, status) => Err(format!("the job is {status}")),
     }
-}
-
-/// Where transcripts go.
-struct Output {
-    format: Format,
-    folder: Option<PathBuf>,
-    /// Several texts on standard output are told apart by a line with the file's name.
-    titled: bool,
-    taken: HashSet<PathBuf>,
-}
-
-impl Output {
-    fn new(args: &Args) -> Result<Self> {
-        let format: Format =
-            args.format.parse().map_err(|error: UnknownFormat| Error::Config(format!("--format: {error}")))?;
-        if let Some(folder) = &args.output_dir {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| Error::Config(format!("cannot create --output-dir {}: {error}", folder.display())))?;
-        }
-        let titled = args.files.len() > 1 && args.output_dir.is_none() && format == Format::Txt;
-        Ok(Self { format, folder: args.output_dir.clone(), titled, taken: HashSet::new() })
-    }
-
-    fn write(&mut self, app: &App, file: &str, job: &Job, bars: &Bars) -> Result<()> {
-        for warning in &job.warnings {
-            bars.suspend(|| report(&format!("{file}: warning: {warning}")));
-        }
-        let text = app.queue.transcript(&job.id)?.render(self.format);
-        match &self.folder {
-            Some(folder) => {
-                let path = self.free_path(folder.clone(), file);
-                std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-                self.taken.insert(path);
-            }
-            None => {
-                let title = if self.titled { format!("==> {file} <==\n") } else { String::new() };
-                bars.suspend(|| print_all(&format!("{title}{text}")));
-            }
-        }
-        Ok(())
-    }
-
-    /// `talk.srt` for `talk.mp3`, and `talk-2.srt` for a second `talk` of this run.
-    fn free_path(&self, folder: PathBuf, file: &str) -> PathBuf {
-        let stem = Path::new(file).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let name = |n: usize| match n {
-            1 => format!("{stem}.{}", self.format.extension()),
-            n => format!("{stem}-{n}.{}", self.format.extension()),
-        };
-        let paths = (1..).map(|n| folder.join(name(n)));
-        let mut free = paths.filter(|path| !self.taken.contains(path));
-        free.next().unwrap_or(folder)
-    }
-}
-
-/// A reader that closed its end has had enough.
-fn print_all(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -146,6 +146,10 @@ fn commit(
     batch: &mut [Box<dyn Operation>],
     level: &mut Option<Durability>,
 ) -> rusqlite::Result<()> {
+    if !connection.is_autocommit() {
+        // An earlier roll-back failed; without this one nothing could ever be written again.
+        connection.execute_batch("rollback")?;
+    }
     let full = batch.iter().any(|operation| operation.durability() == Durability::Full);
     let wanted = if full { Durability::Full } else { Durability::Normal };
     if *level != Some(wanted) {

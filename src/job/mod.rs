@@ -221,9 +221,6 @@ pub struct NewJob {
     pub options: Options,
     /// The process that keeps the job to itself.
     pub owner: Option<String>,
-    /// Used where the options name none.
-    pub default_ttl_ms: i64,
-    pub default_execution_timeout_ms: i64,
 }
 
 /// Why a job did not complete.

@@ -79,17 +79,18 @@ impl Queue {
         Ok(())
     }
 
-    /// Ends the jobs that waited or ran too long; returns how many.
+    /// Ends the jobs that waited or ran too long, other than those whose owner waits for them; returns how many.
     pub fn expire(&self, now_ms: i64) -> Result<usize> {
         let expired = self.db.write(Durability::Full, move |conn| {
             let waited = overdue(
                 conn,
-                "select pk from jobs where state = 'queued' and ttl_deadline_ms <= ?1 order by ttl_deadline_ms limit ?2",
+                "select pk from jobs where state = 'queued' and ttl_deadline_ms <= ?1 and owner is null
+                 order by ttl_deadline_ms limit ?2",
                 now_ms,
             )?;
             let ran = overdue(
                 conn,
-                "select pk from jobs where state = 'running' and execution_deadline_ms <= ?1
+                "select pk from jobs where state = 'running' and execution_deadline_ms <= ?1 and owner is null
                  order by execution_deadline_ms limit ?2",
                 now_ms,
             )?;

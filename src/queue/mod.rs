@@ -19,7 +19,8 @@
 //! - Causes are counted apart: errors (retried with back-off up to MAX_ATTEMPTS), crashes that this task caused (2) and
 //!   losses it had no part in (10).
 //! - Terminal states absorb; only `retry` leaves them, with a new generation, and it keeps finished chunks.
-//! - A process may own a job: its tasks are then in a lane of their own (`model@process`) that only that process asks.
+//! - A process may own a job: its tasks are then in a lane of their own (`model@process`) that only that process asks, and
+//!   no time limit but the owner's ends it. When the process is gone, the job is everyone's and its limits begin anew.
 
 mod claim;
 mod fail;
@@ -58,6 +59,10 @@ pub struct Limits {
     pub max_attempts: i64,
     /// Jobs waiting before a submit is refused.
     pub max_queued: i64,
+    /// How long a job may wait for its first worker, where its options name nothing else.
+    pub job_ttl_ms: i64,
+    /// How long it may run from its first chunk, likewise.
+    pub execution_timeout_ms: i64,
 }
 
 /// A claimed task as later writes must name it.

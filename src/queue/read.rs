@@ -40,6 +40,21 @@ impl Queue {
         })
     }
 
+    /// State and progress alone, cheap enough to be asked many times a second.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn progress(&self, job_id: &str) -> Result<(JobState, f64)> {
+        self.db.read(|conn| {
+            let mut statement = conn.prepare_cached("select state, audio_ms, done_ms from jobs where id = ?1")?;
+            let found = statement.query_row([job_id], |row| {
+                let status = row.get::<_, String>(0)?.parse().unwrap_or(JobState::Failed);
+                Ok((status, progress(status, row.get(1)?, row.get(2)?)))
+            });
+            found.optional()?.ok_or_else(|| not_found(job_id))
+        })
+    }
+
     /// Jobs, newest first.
     pub fn jobs(&self, filter: &JobFilter, now_ms: i64) -> Result<Vec<Job>> {
         self.db.read(|conn| {

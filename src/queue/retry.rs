@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::fail::find;
 use super::fair::start_tag;
 use super::finish::close_attempt;
-use super::{Queue, TaskRef, lane};
+use super::submit::time_limits;
+use super::{Limits, Queue, TaskRef, lane};
 use crate::db::Durability;
 use crate::error::{Error, Result};
 
@@ -16,10 +17,10 @@ impl Queue {
     /// # Errors
     /// `NotFound`, or `Conflict` when the job is in another state.
     pub fn retry(&self, job_id: &str, now_ms: i64) -> Result<()> {
-        let id = job_id.to_owned();
+        let (id, limits) = (job_id.to_owned(), self.limits.clone());
         self.db.write(Durability::Full, move |conn| {
             let (pk, state) = find(conn, &id)?;
-            if !reopen(conn, pk, now_ms)? {
+            if !reopen(conn, pk, &limits, now_ms)? {
                 return Err(Error::Conflict(format!(
                     "job {id} is {state}: only a failed or timed_out job can be retried"
                 )));
@@ -62,15 +63,19 @@ impl Queue {
     }
 }
 
-fn reopen(conn: &Connection, pk: i64, now_ms: i64) -> Result<bool> {
+/// The time limits are those of now: a job that ran out of time is tried again because they were raised.
+fn reopen(conn: &Connection, pk: i64, limits: &Limits, now_ms: i64) -> Result<bool> {
+    let options: String =
+        conn.prepare_cached("select options from jobs where pk = ?1")?.query_row([pk], |row| row.get(0))?;
+    let (ttl_ms, execution_timeout_ms) = time_limits(&serde_json::from_str(&options).unwrap_or_default(), limits);
     let reopened = conn
         .prepare_cached(
             "update jobs set state = 'queued', generation = generation + 1, owner = null, error_code = null,
                  error_message = null, started_at_ms = null, execution_deadline_ms = null, finished_at_ms = null,
-                 ttl_deadline_ms = ?2 + ttl_ms
-             where pk = ?1 and state in ('failed', 'timed_out')",
+                 ttl_ms = :ttl, ttl_deadline_ms = :now + :ttl, execution_timeout_ms = :timeout
+             where pk = :pk and state in ('failed', 'timed_out')",
         )?
-        .execute((pk, now_ms))?;
+        .execute(named_params! {":pk": pk, ":now": now_ms, ":ttl": ttl_ms, ":timeout": execution_timeout_ms})?;
     Ok(reopened == 1)
 }
 

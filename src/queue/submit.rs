@@ -4,10 +4,10 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use uuid::Uuid;
 
 use super::fair::start_tag;
-use super::{PENDING, Queue, lane};
+use super::{Limits, PENDING, Queue, lane};
 use crate::db::Durability;
 use crate::error::{Error, Result};
-use crate::job::NewJob;
+use crate::job::{NewJob, Options};
 
 /// A job that is now in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,23 +23,37 @@ impl Queue {
     /// # Errors
     /// `Overloaded` when MAX_QUEUED jobs are waiting.
     pub fn submit(&self, job: NewJob, now_ms: i64) -> Result<Submitted> {
-        let max_queued = self.limits.max_queued;
+        let limits = self.limits.clone();
         let submitted = self.db.write(Durability::Full, move |conn| {
-            refuse_when_full(conn, max_queued)?;
-            let id = insert(conn, &job, now_ms)?;
+            // Whoever owns a job waits for it: its queue is its own.
+            if job.owner.is_none() {
+                refuse_when_full(conn, limits.max_queued)?;
+            }
+            let id = insert(conn, &job, &limits, now_ms)?;
             Ok(Submitted { id, resumed: false })
         })?;
         self.wake.notify();
         Ok(submitted)
     }
 
-    /// Takes up an unfinished job of the same source, model and options that nobody owns, else submits a new one.
+    /// Takes up a job of the same source, model and options that nobody owns and whose transcript nobody got, else submits
+    /// a new one.
     pub fn resume_or_submit(&self, job: NewJob, now_ms: i64) -> Result<Submitted> {
-        let wanted = job.clone();
-        let resumed = self.db.write(Durability::Full, move |conn| take_up(conn, &wanted, now_ms))?;
+        let (wanted, limits) = (job.clone(), self.limits.clone());
+        let resumed = self.db.write(Durability::Full, move |conn| take_up(conn, &wanted, &limits, now_ms))?;
         let Some(id) = resumed else { return self.submit(job, now_ms) };
         self.wake.notify();
         Ok(Submitted { id, resumed: true })
+    }
+
+    /// Notes that the transcript has reached its user, so that a rerun of the same command begins anew.
+    pub fn hand_out(&self, job_id: &str, now_ms: i64) -> Result<()> {
+        let id = job_id.to_owned();
+        self.db.write(Durability::Full, move |conn| {
+            conn.prepare_cached("update jobs set handed_out_at_ms = ?2 where id = ?1 and state = 'completed'")?
+                .execute((id, now_ms))?;
+            Ok(())
+        })
     }
 }
 
@@ -52,10 +66,10 @@ fn refuse_when_full(conn: &Connection, max_queued: i64) -> Result<()> {
     Err(Error::Overloaded(format!("{queued} jobs are waiting, the limit (MAX_QUEUED): try again later")))
 }
 
-fn insert(conn: &Connection, job: &NewJob, now_ms: i64) -> Result<String> {
+fn insert(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Result<String> {
     let id = Uuid::now_v7().to_string();
     let options = &job.options;
-    let milliseconds = |seconds: Option<u64>, default: i64| seconds.map_or(default, |s| s as i64 * 1000);
+    let (ttl_ms, execution_timeout_ms) = time_limits(options, limits);
     conn.prepare_cached(
         "insert into jobs (id, owner, front_door, source, source_version, options, model, language, priority, warnings,
              created_at_ms, ttl_ms, ttl_deadline_ms, execution_timeout_ms)
@@ -74,11 +88,20 @@ fn insert(conn: &Connection, job: &NewJob, now_ms: i64) -> Result<String> {
         ":priority": options.priority.unwrap_or(0),
         ":warnings": to_json(&options.warnings())?,
         ":now": now_ms,
-        ":ttl": milliseconds(options.ttl_seconds, job.default_ttl_ms),
-        ":timeout": milliseconds(options.execution_timeout_seconds, job.default_execution_timeout_ms),
+        ":ttl": ttl_ms,
+        ":timeout": execution_timeout_ms,
     })?;
     insert_prepare(conn, conn.last_insert_rowid(), job, now_ms)?;
     Ok(id)
+}
+
+/// How long the job may wait and run, in milliseconds.
+pub(super) fn time_limits(options: &Options, limits: &Limits) -> (i64, i64) {
+    let milliseconds = |seconds: Option<u64>, default: i64| seconds.map_or(default, |s| s as i64 * 1000);
+    (
+        milliseconds(options.ttl_seconds, limits.job_ttl_ms),
+        milliseconds(options.execution_timeout_seconds, limits.execution_timeout_ms),
+    )
 }
 
 fn insert_prepare(conn: &Connection, job_pk: i64, job: &NewJob, now_ms: i64) -> Result<()> {
@@ -101,24 +124,33 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
     Ok(serde_json::to_string(value).map_err(anyhow::Error::from)?)
 }
 
-fn take_up(conn: &Connection, job: &NewJob, now_ms: i64) -> Result<Option<String>> {
-    let found: Option<(i64, String)> = conn
+fn take_up(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Result<Option<String>> {
+    let found: Option<(i64, String, bool)> = conn
         .prepare_cached(
-            "select pk, id from jobs
-             where source = :source and state in ('queued', 'running') and owner is null and front_door = :front_door
+            "select pk, id, state = 'completed' from jobs
+             where source = :source and front_door = 'cli' and handed_out_at_ms is null
+                 and state in ('queued', 'running', 'completed') and owner is null
                  and source_version is :version and options = :options and model = :model
              order by pk limit 1",
         )?
         .query_row(
             named_params! {
-                ":source": job.source, ":front_door": job.front_door.name(), ":version": job.source_version,
-                ":options": to_json(&job.options)?, ":model": job.model,
+                ":source": job.source, ":version": job.source_version, ":options": to_json(&job.options)?,
+                ":model": job.model,
             },
-            |row| Ok((row.get(0)?, row.get(1)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )
         .optional()?;
-    let Some((pk, id)) = found else { return Ok(None) };
-    set_owner(conn, pk, job.owner.as_deref(), now_ms)?;
+    let Some((pk, id, completed)) = found else { return Ok(None) };
+    if !completed {
+        let (ttl_ms, execution_timeout_ms) = time_limits(&job.options, limits);
+        conn.prepare_cached("update jobs set ttl_ms = ?2, execution_timeout_ms = ?3 where pk = ?1")?.execute((
+            pk,
+            ttl_ms,
+            execution_timeout_ms,
+        ))?;
+        set_owner(conn, pk, job.owner.as_deref(), now_ms)?;
+    }
     Ok(Some(id))
 }
 
@@ -133,11 +165,16 @@ pub(super) fn disown(conn: &Connection, process_id: &str, now_ms: i64) -> Result
     Ok(())
 }
 
-/// Changes who may work on a job: the owner, and with it the lane of every task that is still to be claimed.
+/// Changes who may work on a job: the owner, and with it the lane of every task that is still to be claimed. Its time
+/// limits begin anew: nobody may have worked on it for long.
 fn set_owner(conn: &Connection, pk: i64, owner: Option<&str>, now_ms: i64) -> Result<()> {
     let (model, priority): (String, i64) = conn
-        .prepare_cached("update jobs set owner = ?2 where pk = ?1 returning model, priority")?
-        .query_row((pk, owner), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .prepare_cached(
+            "update jobs set owner = ?2, ttl_deadline_ms = ?3 + ttl_ms,
+                 execution_deadline_ms = iif(started_at_ms is null, null, ?3 + ttl_ms + execution_timeout_ms)
+             where pk = ?1 returning model, priority",
+        )?
+        .query_row((pk, owner, now_ms), |row| Ok((row.get(0)?, row.get(1)?)))?;
     for kind in ["prepare", "transcribe"] {
         let lane = lane(kind, &model, owner);
         conn.prepare_cached(&format!(

@@ -69,6 +69,8 @@ fn wrong_usage_and_settings_are_refused_before_anything_starts() {
         case("bad format", transcribe(&["--format", "doc"]), 2, "verbose_json"),
         case("bad language", transcribe(&["--language", "klingon"]), 2, "allowed is auto"),
         case("language beyond the model", transcribe(&["--language", "fr"]), 2, "knows only English"),
+        case("translating english", transcribe(&["--translate"]), 2, "cannot translate"),
+        case("folder of no use", transcribe(&["--output-dir", &in_the_way]), 2, "choose another"),
         case("bad temperature", transcribe(&["--temperature", "7"]), 2, "from 0 to 1"),
         case("no file", whisperq.command(&["transcribe"]), 2, "FILES"),
         case("bad setting", with(transcribe(&[]), "WORKER_COUNT", "abc"), 2, "WORKER_COUNT=abc"),

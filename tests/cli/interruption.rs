@@ -5,7 +5,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Whisperq, long_recording};
+use crate::support::{Whisperq, fixture, long_recording};
 
 /// A run of `whisperq transcribe` whose log can be followed.
 struct Run {
@@ -117,4 +117,29 @@ fn a_file_that_was_changed_is_a_new_job() {
     long_recording(&whisperq.path("long.wav"), 20);
     whisperq.output(&["transcribe", &file]);
     assert_eq!(ids(&whisperq).len(), 2);
+}
+
+#[test]
+fn a_transcript_that_could_not_be_written_is_handed_out_by_the_next_run() {
+    let whisperq = Whisperq::new();
+    let file = fixture("sample.wav").display().to_string();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = whisperq.command(&["transcribe", &file]).stdout(full).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(1), 1), "{errors}");
+    assert!(whisperq.output(&["transcribe", &file]).contains("boxes are dry"));
+    let attempts = whisperq.sql("select count(*) as n from chunks where kind = 'transcribe'");
+    assert_eq!((ids(&whisperq).len(), attempts[0]["n"].as_i64()), (1, Some(1)), "the work was not done again");
+    whisperq.output(&["transcribe", &file]);
+    assert_eq!(ids(&whisperq).len(), 2, "once it is out, the same command is a new job");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let whisperq = Whisperq::new();
+    let sql = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 9000) select i from n";
+    let mut child = whisperq.command(&["sql", sql]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }

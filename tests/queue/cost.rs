@@ -80,3 +80,20 @@ fn a_claim_is_one_probe_of_the_index_of_waiting_tasks() {
     assert!(probes[0].contains("COVERING INDEX tasks_queued (kind=? AND lane=?)"), "{plan:?}");
     assert!(!plan.iter().any(|line| line.contains("SCAN") || line.contains("TEMP B-TREE")), "{plan:?}");
 }
+
+#[test]
+fn removing_a_job_costs_as_much_as_the_job_and_not_as_all_the_others() {
+    let bench = Bench::new();
+    bench.planned(1);
+    add_chunks(&bench, 1, "delayed", "1", "null", 0);
+    bench.planned(1);
+    let steps = bench.queue.db().write(Durability::Full, |conn| {
+        conn.execute_batch("savepoint probe")?;
+        let mut statement = conn.prepare("delete from jobs where pk = 2")?;
+        statement.execute([])?;
+        let steps = statement.get_status(StatementStatus::VmStep);
+        conn.execute_batch("rollback to probe; release probe")?;
+        Ok(steps)
+    });
+    assert!(i64::from(steps.unwrap()) < ROWS / 10, "the foreign key of waits_for looks at every task");
+}

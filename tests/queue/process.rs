@@ -2,7 +2,7 @@
 //! at once. A lock belongs to an open file, so a test can be several processes.
 
 use whisperq::error::Error;
-use whisperq::job::NewJob;
+use whisperq::job::{JobState, NewJob};
 use whisperq::queue::{self, Claim, Order, Process, Submitted};
 
 use super::support::{Bench, LEASE_MS, MODEL, NOW, assert_lost, limits, new_job, open, plan, result};
@@ -120,12 +120,34 @@ fn a_job_left_behind_is_taken_up_by_who_asks_for_just_the_same() {
 }
 
 #[test]
-fn a_job_that_has_ended_is_not_taken_up() {
+fn a_completed_job_is_taken_up_until_its_transcript_was_handed_out() {
     let bench = Bench::new();
     let me = register(&bench);
     bench.queue.cancel(&bench.submit(), NOW).unwrap();
-    bench.planned(0);
+    let completed = bench.planned(0);
+    let taken = bench.queue.resume_or_submit(owned(&me), NOW).unwrap();
+    assert_eq!(taken, Submitted { id: completed.clone(), resumed: true });
+    bench.assert_state(&completed, JobState::Completed);
+    bench.queue.hand_out(&completed, NOW).unwrap();
     assert!(!bench.queue.resume_or_submit(owned(&me), NOW).unwrap().resumed);
+}
+
+#[test]
+fn time_limits_stand_still_for_an_owner_and_begin_anew_for_whoever_comes_after() {
+    let bench = Bench::new();
+    let (me, dying) = (register(&bench), register(&bench));
+    let id = bench.queue.submit(owned(&dying), NOW).unwrap().id;
+    let prepare = claim_as(&bench, &dying, "prepare", &queue::lane("prepare", MODEL, Some(dying.id())));
+    bench.queue.finish_prepare(prepare.task, Some(plan(2, Order::Free)), NOW).unwrap();
+    claim_as(&bench, &dying, "transcribe", &queue::lane("transcribe", MODEL, Some(dying.id())));
+    let (ttl_ms, limit_ms) = (limits().job_ttl_ms, limits().execution_timeout_ms);
+    let much_later = NOW + 10 * (ttl_ms + limit_ms);
+    assert_eq!(bench.queue.expire(much_later).unwrap(), 0, "its owner waits for it");
+    drop(dying);
+    bench.queue.recover_dead(me.id(), much_later).unwrap();
+    assert_eq!(bench.queue.expire(much_later + ttl_ms + limit_ms - 1).unwrap(), 0);
+    assert_eq!(bench.queue.expire(much_later + ttl_ms + limit_ms).unwrap(), 1, "nobody came");
+    bench.assert_state(&id, JobState::TimedOut);
 }
 
 #[test]

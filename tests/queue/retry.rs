@@ -2,9 +2,9 @@
 
 use whisperq::error::Error;
 use whisperq::job::JobState;
-use whisperq::queue::{Order, Work};
+use whisperq::queue::{Limits, Order, Work};
 
-use super::support::{Bench, NOW, assert_lost, fault, result};
+use super::support::{Bench, NOW, assert_lost, fault, limits, open, result};
 
 /// Fails the job at the next chunk to be claimed.
 fn fail_next(bench: &Bench) {
@@ -168,4 +168,15 @@ fn a_chain_goes_on_after_its_audio_was_decoded_again() {
     bench.queue.finish_prepare(prepare.task, None, NOW).unwrap();
     assert_eq!(seqs_left(&bench), [1, 2]);
     bench.assert_state(&id, JobState::Completed);
+}
+
+#[test]
+fn a_job_that_ran_out_of_time_is_retried_with_the_time_limits_of_now() {
+    let bench = Bench::new();
+    let id = bench.planned(1);
+    bench.claim();
+    assert_eq!(bench.queue.expire(NOW + limits().execution_timeout_ms).unwrap(), 1);
+    let raised = open(bench.folder(), Limits { execution_timeout_ms: 1_234_000, ..limits() });
+    raised.retry(&id, NOW).unwrap();
+    assert_eq!(bench.number("select execution_timeout_ms from jobs"), 1_234_000);
 }

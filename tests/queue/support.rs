@@ -27,7 +27,13 @@ pub(super) struct Bench {
 }
 
 pub(super) fn limits() -> Limits {
-    Limits { lease_ms: LEASE_MS, max_attempts: 3, max_queued: 10_000 }
+    Limits {
+        lease_ms: LEASE_MS,
+        max_attempts: 3,
+        max_queued: 10_000,
+        job_ttl_ms: 60_000,
+        execution_timeout_ms: 600_000,
+    }
 }
 
 /// A queue on the database of `folder`, as another process would open it.
@@ -44,8 +50,6 @@ pub(super) fn new_job() -> NewJob {
         language: None,
         options: Options::default(),
         owner: None,
-        default_ttl_ms: 60_000,
-        default_execution_timeout_ms: 600_000,
     }
 }
 

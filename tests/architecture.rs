@@ -27,7 +27,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("whisper", &["error", "job", "transcript", "audio", "models"]),
     ("queue", &["error", "job", "transcript", "audio", "db"]),
     ("system", &["error", "db"]),
-    ("worker", &["error", "transcript", "shutdown", "queue"]),
+    ("worker", &["error", "transcript", "shutdown", "db", "queue"]),
     ("keeper", &["error", "shutdown", "spool", "queue", "worker"]),
     ("prepare", &["error", "transcript", "audio", "spool", "queue", "worker"]),
     ("transcribe", &["error", "transcript", "audio", "spool", "queue", "worker"]),

@@ -1,5 +1,5 @@
 //! The one test binary; each module is a behavior of the system.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails on the spot, helpers included")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails on the spot, in shared functions too")]
 
 mod architecture;
 mod audio;

@@ -33,6 +33,8 @@ system_packages() {
     have cmake || missing+=(cmake)
     have curl || missing+=(curl ca-certificates)
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+    # The program does without, but the tests of what it hands to ffmpeg do not.
+    [ "$1" != check ] || have ffmpeg || missing+=(ffmpeg)
     [ ${#missing[@]} -gt 0 ] || return 0
     have apt-get || fail "install what Debian calls ${missing[*]}, then run make again"
     echo "setup: installing ${missing[*]}"
@@ -80,7 +82,7 @@ cargo_deny() {
         cargo install cargo-deny --locked --version "$version" --root "$TOOLS_DIR"
 }
 
-system_packages
+system_packages "${1:-}"
 rust
 case ${1:-} in
 build) ;;

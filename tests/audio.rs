@@ -1,5 +1,9 @@
 //! Decoding: what is read, how exactly, and what is refused with which code.
 
+mod child;
+mod formats;
+mod hostile;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -47,7 +51,7 @@ const PCM: u16 = 1;
 const FLOAT: u16 = 3;
 const A_LAW: u16 = 6;
 const MU_LAW: u16 = 7;
-const ADPCM: u16 = 0x11;
+const UNKNOWN: u16 = 0x7777;
 const SPEECH: Wav = Wav { format: PCM, channels: 1, rate: SAMPLE_RATE, bits: 16 };
 
 impl Wav {
@@ -218,7 +222,7 @@ fn random_bytes_are_never_taken_for_a_recording() {
 
 #[test]
 fn formats_and_shapes_outside_of_what_is_read_are_named() {
-    check_refused(decode_bytes(&Wav { format: ADPCM, bits: 4, ..SPEECH }.file(&[0; 4096])), "unsupported_format");
+    check_refused(decode_bytes(&Wav { format: UNKNOWN, bits: 4, ..SPEECH }.file(&[0; 4096])), "unsupported_format");
     check_refused(decode_bytes(&Wav { channels: 27, ..SPEECH }.file(&[0; 13_000])), "unsupported_format");
     check_refused(decode_bytes(&Wav { rate: 3_999, ..SPEECH }.file(&[0; 4096])), "unsupported_format");
     check_refused(decode_bytes(&Wav { rate: 384_001, ..SPEECH }.file(&[0; 4096])), "unsupported_format");

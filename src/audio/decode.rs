@@ -1,198 +1,297 @@
-//! Reads WAV and MP3 files into mono samples at the rate they were recorded at. The only file that knows symphonia.
-//! Files come from strangers: every guard here answers something that a file can do to us.
+//! Reads a recording packet by packet into mono samples at the rate it was recorded at. Files come from strangers:
+//! every guard here answers something that a file can do to us.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read, Seek};
-use std::ops::{Range, RangeInclusive};
+use std::io::ErrorKind;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
-use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
-use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use anyhow::anyhow;
+use symphonia::core::audio::Channels;
+use symphonia::core::audio::Position;
 use symphonia::core::errors::Error as DecoderError;
-use symphonia::core::formats::{FormatReader, Track, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::formats::Track;
 use symphonia::core::packet::Packet;
-use symphonia::default::{get_codecs, get_probe};
+use symphonia::core::units::TimeBase;
 
-use super::sniff;
+use super::open::{Opened, open};
+use super::sniff::{Container, Kind};
+use super::timeline::{Timeline, frames_at};
 use crate::error::{Error, Result};
 
-/// Below, speech is not intelligible; above, no recorder works. The bounds keep the resampler's buffers small.
-const SAMPLE_RATES: RangeInclusive<u32> = 4_000..=384_000;
+/// Streams without a header consist of frames, and random bytes hold a frame's beginning about every 5 kB. A file is
+/// taken for such a stream when at least this many frames decode and no more fail: random frames differ in layer, rate or
+/// channels and fail. Three frames are 216 ms at most, too short for more than a syllable.
+const MIN_STREAM_PACKETS: u64 = 3;
 
-/// MP3 has no signature, only frame headers, and random bytes hold one about every 5 kB. A file is taken for MP3 when
-/// at least this many frames decode and no more fail: random frames differ in layer, rate or channels and fail. Three
-/// frames are 216 ms at most, too short for more than a syllable.
-const MIN_MP3_PACKETS: u64 = 3;
+/// Silence is handed on in pieces of at most this many frames.
+const SILENCE_FRAMES: usize = 4096;
+
+/// A film's last packet need not end where its track does, and its length may count what the encoder added.
+const MP4_SLACK_MS: u64 = 500;
+
+/// Why a file was not decoded.
+pub(super) enum Failure {
+    Here(Error),
+    /// Nothing of it could be decoded, but it looks like something that ffmpeg knows.
+    Foreign(Kind),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Here(error)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Here(error) => error,
+            Failure::Foreign(kind) if kind.demuxers.is_empty() => not_audio(),
+            Failure::Foreign(kind) => {
+                let message = format!(
+                    "the file looks like {}, of a kind that only ffmpeg reads: install ffmpeg, or convert it with \
+                     `ffmpeg -i FILE -ac 1 -ar 16000 recording.wav` and submit that",
+                    kind.name
+                );
+                Error::invalid("unsupported_format", message)
+            }
+        }
+    }
+}
 
 /// A file being decoded.
 pub(super) struct Recording {
-    format: Box<dyn FormatReader>,
-    decoder: Box<dyn AudioDecoder>,
-    track_id: u32,
-    sample_rate: u32,
-    is_mp3: bool,
-    gapless: Gapless,
-    /// Frames that a trustworthy header promises, encoder padding left out.
-    promised_frames: Option<u64>,
-    /// Frames seen, encoder padding included; also the index of the next one.
+    opened: Opened,
+    timeline: Timeline,
+    padding: Padding,
+    /// Read to find out where the recording starts, not decoded yet.
+    first: Option<Packet>,
+    /// Frames seen, encoder's own included; also the index of the next one.
     frames: u64,
     decoded_packets: u64,
     damaged_packets: u64,
+    /// Whether the file could not be read to its end.
+    is_cut_short: bool,
     interleaved: Vec<f32>,
     mono: Vec<f32>,
+    /// Whether `mono` waits until the silence before it is handed on.
+    is_waiting: bool,
 }
 
 impl Recording {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).context("Failed to open the audio file")?;
-        let mut head = Vec::new();
-        file.by_ref().take(sniff::HEAD_BYTES as u64).read_to_end(&mut head).context("Failed to read the audio file")?;
-        file.rewind().context("Failed to read the audio file")?;
-        if let Some(refusal) = sniff::refusal(&head) {
-            return Err(refusal);
-        }
-        let is_wav = sniff::is_wav(&head);
-        guarded(|| Self::probe(file, is_wav))?
-    }
-
-    fn probe(file: File, is_wav: bool) -> Result<Self> {
-        let stream = MediaSourceStream::new(Box::new(file), Default::default());
-        let format = get_probe()
-            .probe(&Default::default(), stream, Default::default(), Default::default())
-            .map_err(|error| read_error(error).unwrap_or_else(|| unreadable(is_wav)))?;
-        let track = format.default_track(TrackType::Audio).ok_or_else(no_audio_track)?.clone();
-        let params = track.codec_params.as_ref().and_then(|params| params.audio()).ok_or_else(no_audio_track)?;
-        let sample_rate = supported_rate(params)?;
-        // Its own trimming would cut off whatever lies behind the length that the header claims or, without one, that
-        // it estimates: most of a file that was joined from several, the end of one with a variable bit rate.
-        let options = AudioDecoderOptions::default().gapless(false);
-        let decoder = get_codecs().make_audio_decoder(params, &options).map_err(|_| unreadable(is_wav))?;
-        Ok(Self {
-            track_id: track.id,
-            sample_rate,
-            is_mp3: params.codec == CODEC_ID_MP3,
-            gapless: Gapless::of(&track),
-            promised_frames: if is_wav || track.delay.is_some() { track.num_frames } else { None },
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let mut opened = open(path)?;
+        let timeline = opened.timeline.take();
+        let mut recording = Self {
+            padding: Padding::of(&opened.track, opened.kind.container),
+            timeline: Timeline::counted(0),
+            opened,
+            first: None,
             frames: 0,
             decoded_packets: 0,
             damaged_packets: 0,
+            is_cut_short: false,
             interleaved: Vec::new(),
             mono: Vec::new(),
-            format,
-            decoder,
-        })
+            is_waiting: false,
+        };
+        recording.timeline = match timeline {
+            Some(timeline) => timeline,
+            None => recording.timeline_from_first_packets()?,
+        };
+        Ok(recording)
+    }
+
+    /// The file's time starts with its first packet, of whatever track; before 0 lies what the encoder put in front. Where
+    /// nobody has counted that, and the audio comes first, it is there nevertheless.
+    fn timeline_from_first_packets(&mut self) -> Result<Timeline> {
+        let sample_rate = self.sample_rate();
+        let mut first_frame = i64::MAX;
+        loop {
+            let Some(packet) = self.next_of_any_track()? else { return Ok(Timeline::counted(0)) };
+            let track = self.opened.format.tracks().iter().find(|track| track.id == packet.track_id);
+            let Some(time_base) = track.and_then(|track| track.time_base) else { continue };
+            let frame = frames_at(time_base, sample_rate, packet.pts.get());
+            first_frame = first_frame.min(frame);
+            if packet.track_id == self.opened.track.id {
+                self.first = Some(packet);
+                let uncounted = if frame == first_frame && frame >= 0 { self.opened.unsaid_delay } else { 0 };
+                return Ok(Timeline::stamped(time_base, sample_rate, -first_frame.max(0) - i64::from(uncounted)));
+            }
+        }
     }
 
     /// In samples per second, the same for the whole recording.
     pub(super) fn sample_rate(&self) -> u32 {
-        self.sample_rate
+        self.opened.sample_rate
     }
 
-    /// The next mono samples, `None` at the end. A packet that cannot be decoded becomes as much silence, so that all
-    /// later times stay true.
+    /// The next mono samples, `None` at the end. Packets that cannot be decoded and holes in the recording become as
+    /// much silence, so that all later times stay true.
     pub(super) fn next_block(&mut self) -> Result<Option<&[f32]>> {
-        let Some(packet) = self.next_packet()? else { return Ok(None) };
-        let decoded = guarded(|| {
-            let audio = self.decoder.decode(&packet).ok()?;
-            audio.copy_to_vec_interleaved(&mut self.interleaved);
-            Some(audio.spec().channels().count())
-        })?;
-        self.mono.clear();
-        match decoded {
-            Some(channels) => {
-                self.decoded_packets += 1;
-                self.mono.extend(self.interleaved.chunks_exact(channels).map(mean));
-            }
-            None => {
-                self.damaged_packets += 1;
-                self.mono.resize(packet.block_dur().get() as usize, 0.0);
-            }
+        while !self.is_waiting {
+            let Some(packet) = self.next_packet()? else { break };
+            self.decode(&packet)?;
         }
+        // Where nothing could be decoded there is nothing to hand on either: ffmpeg may still get the file.
+        let silence = if self.decoded_packets > 0 { self.timeline.take_silence(SILENCE_FRAMES) } else { 0 };
+        if silence > 0 {
+            return Ok(Some(&[0.0; SILENCE_FRAMES][..silence]));
+        }
+        Ok(std::mem::take(&mut self.is_waiting).then_some(&self.mono))
+    }
+
+    fn decode(&mut self, packet: &Packet) -> Result<()> {
+        let expected_rate = self.sample_rate();
+        let channels = guarded(|| {
+            let audio = self.opened.decoder.decode(packet).ok()?;
+            audio.copy_to_vec_interleaved(&mut self.interleaved);
+            Some(audio.spec().channels().clone()).filter(|_| audio.spec().rate() == expected_rate)
+        })?;
+        let stamp = packet.pts.get();
+        let Some(channels) = channels else {
+            self.damaged_packets += 1;
+            let frames = frames_at(self.time_base(), expected_rate, packet.block_dur().get().cast_signed()).max(0);
+            self.frames = self.frames.saturating_add(frames.cast_unsigned());
+            self.timeline.lose(frames.cast_unsigned(), stamp);
+            return Ok(());
+        };
+        self.decoded_packets += 1;
+        let weights = weights(&channels);
+        self.mono.clear();
+        self.mono.extend(self.interleaved.chunks_exact(weights.len()).map(|frame| mix(frame, &weights)));
         let start = self.frames;
         self.frames += self.mono.len() as u64;
-        self.gapless.trim(&mut self.mono, start);
-        Ok(Some(&self.mono))
+        self.padding.trim(&mut self.mono, start);
+        self.timeline.place(&mut self.mono, stamp);
+        self.is_waiting = true;
+        Ok(())
+    }
+
+    fn time_base(&self) -> TimeBase {
+        let per_frame = || TimeBase::try_from_recip(self.sample_rate()).unwrap_or_default();
+        self.opened.track.time_base.unwrap_or_else(per_frame)
     }
 
     fn next_packet(&mut self) -> Result<Option<Packet>> {
+        if self.first.is_some() {
+            return Ok(self.first.take());
+        }
         loop {
-            match guarded(|| self.format.next_packet())? {
-                Ok(Some(packet)) if packet.track_id != self.track_id => {}
-                Ok(packet) => return Ok(packet),
-                Err(error) => return read_error(error).map_or(Ok(None), Err),
+            match self.next_of_any_track()? {
+                Some(packet) if packet.track_id != self.opened.track.id => {}
+                packet => return Ok(packet),
+            }
+        }
+    }
+
+    fn next_of_any_track(&mut self) -> Result<Option<Packet>> {
+        match guarded(|| self.opened.format.next_packet())? {
+            Ok(packet) => Ok(packet),
+            Err(error) => {
+                self.is_cut_short = true;
+                read_error(error).map_or(Ok(None), Err)
             }
         }
     }
 
     /// The verdict at the end: an error when this was no recording, else what its owner should know.
-    pub(super) fn finish(&self) -> Result<Vec<String>> {
-        if self.decoded_packets == 0 && self.damaged_packets == 0 && !self.is_mp3 {
-            return Err(Error::invalid("empty_file", "the file has an audio header but no audio"));
+    pub(super) fn finish(self) -> Result<Vec<String>, Failure> {
+        let is_stream = matches!(self.opened.kind.container, Container::Mp3 | Container::Adts);
+        if self.decoded_packets == 0 && self.damaged_packets == 0 && !is_stream {
+            return Err(Error::invalid("empty_file", "the file has an audio header but no audio").into());
         }
-        let too_few = self.is_mp3 && self.decoded_packets < MIN_MP3_PACKETS;
+        if self.decoded_packets == 0 {
+            return Err(Failure::Foreign(self.opened.kind));
+        }
+        let too_few = is_stream && self.decoded_packets < MIN_STREAM_PACKETS;
         if too_few || self.decoded_packets < self.damaged_packets {
-            return Err(not_audio());
+            return Err(not_audio().into());
         }
-        let mut warnings = Vec::new();
+        let slack = match self.opened.kind.container {
+            Container::Mp4 => u64::from(self.sample_rate()) * MP4_SLACK_MS / 1000,
+            _ => 0,
+        };
+        let mut warnings = self.opened.warnings;
         if self.damaged_packets > 0 {
             let packets = self.decoded_packets + self.damaged_packets;
             warnings.push(format!("damaged: {} of {packets} packets were replaced by silence", self.damaged_packets));
         }
-        if let Some(promised) = self.promised_frames.filter(|&promised| self.frames < promised) {
-            let seconds = (promised - self.frames) as f64 / f64::from(self.sample_rate);
+        let promised = self.opened.promised_frames.filter(|&promised| self.frames.saturating_add(slack) < promised);
+        if let Some(promised) = promised {
+            let seconds = (promised - self.frames) as f64 / f64::from(self.opened.sample_rate);
             warnings.push(format!("truncated: the file ends {seconds:.1} s before the length in its header"));
+        } else if self.is_cut_short {
+            let seconds = self.frames as f64 / f64::from(self.opened.sample_rate);
+            warnings.push(format!(
+                "damaged: reading stopped after {seconds:.1} s; if there is more in the file, convert it with ffmpeg first"
+            ));
         }
         Ok(warnings)
     }
 }
 
-/// The frames that an MP3 encoder put in front of and behind the recording, by index from the start of the file.
+/// The frames that an MP3 encoder put behind the recording, by index from the start of the file. Frames behind them
+/// belong to something that was appended later, and are kept.
 #[derive(Debug, PartialEq, Eq)]
-struct Gapless {
-    delay: u64,
-    /// Frames behind it belong to something that was appended later, and are kept.
-    padding: Range<u64>,
-}
+struct Padding(Range<u64>);
 
-impl Gapless {
-    fn of(track: &Track) -> Self {
+impl Padding {
+    fn of(track: &Track, container: Container) -> Self {
         let delay = u64::from(track.delay.unwrap_or(0));
-        let padding = match (track.num_frames, track.padding) {
-            (Some(frames), Some(padding)) => delay + frames..delay + frames + u64::from(padding),
+        Self(match (track.num_frames, track.padding) {
+            (Some(frames), Some(padding)) if container == Container::Mp3 => {
+                let start = delay.saturating_add(frames);
+                start..start.saturating_add(padding.into())
+            }
             _ => u64::MAX..u64::MAX,
-        };
-        Self { delay, padding }
+        })
     }
 
-    /// Removes delay and padding from a block that starts at frame `start`.
+    /// Removes the padding from a block that starts at frame `start`.
     fn trim(&self, block: &mut Vec<f32>, start: u64) {
-        let mut frame = start;
-        block.retain(|_| {
-            let kept = frame >= self.delay && !self.padding.contains(&frame);
-            frame += 1;
-            kept
-        });
+        let index = |frame: u64| frame.saturating_sub(start).min(block.len() as u64) as usize;
+        block.drain(index(self.0.start)..index(self.0.end));
     }
 }
 
-/// Channels are averaged; one that holds no number (NaN, infinity) counts as zero there.
-fn mean(frame: &[f32]) -> f32 {
-    let channels = frame.len() as f32;
-    frame.iter().filter(|sample| sample.is_finite()).map(|sample| sample / channels).sum()
+/// How much each channel counts. The sum is 1, so that nothing clips. Of more than two, the one in the middle has the
+/// speech, those behind have echoes, and one has only rumble.
+fn weights(channels: &Channels) -> Vec<f32> {
+    let weights: Vec<f32> = match channels {
+        Channels::Positioned(positions) if channels.count() > 2 => positions.iter().map(weight).collect(),
+        _ => vec![1.0; channels.count().max(1)],
+    };
+    let sum: f32 = weights.iter().sum();
+    weights.iter().map(|weight| weight / sum).collect()
+}
+
+fn weight(position: Position) -> f32 {
+    match position {
+        Position::FRONT_CENTER => 1.0,
+        Position::FRONT_LEFT | Position::FRONT_RIGHT => std::f32::consts::FRAC_1_SQRT_2,
+        // Not nothing, because a file may have these alone.
+        Position::LFE1 | Position::LFE2 => 0.001,
+        _ => 0.5,
+    }
+}
+
+/// One channel out of all; a sample that is no number (NaN, infinity) counts as zero.
+fn mix(frame: &[f32], weights: &[f32]) -> f32 {
+    let finite = frame.iter().zip(weights).filter(|(sample, _)| sample.is_finite());
+    finite.map(|(sample, weight)| sample * weight).sum()
 }
 
 /// Runs the decoder; should it panic on a malformed file, that is the file's fault and not ours.
-fn guarded<T>(decoder_call: impl FnOnce() -> T) -> Result<T> {
+pub(super) fn guarded<T>(decoder_call: impl FnOnce() -> T) -> Result<T> {
     // What the call leaves half changed is never used again: the error ends this recording.
     catch_unwind(AssertUnwindSafe(decoder_call))
         .map_err(|_| Error::invalid("undecodable", "the file is malformed in a way that the decoder cannot handle"))
 }
 
 /// `Some` when the disk failed; `None` when the content did, which includes ending too early.
-fn read_error(error: DecoderError) -> Option<Error> {
+pub(super) fn read_error(error: DecoderError) -> Option<Error> {
     match error {
         DecoderError::IoError(error) if error.kind() != ErrorKind::UnexpectedEof => {
             Some(Error::Internal(anyhow!(error).context("Failed to read the audio file")))
@@ -201,31 +300,8 @@ fn read_error(error: DecoderError) -> Option<Error> {
     }
 }
 
-fn supported_rate(params: &AudioCodecParameters) -> Result<u32> {
-    let rate = params.sample_rate.unwrap_or(0);
-    if !SAMPLE_RATES.contains(&rate) {
-        let (low, high) = (SAMPLE_RATES.start(), SAMPLE_RATES.end());
-        let message = format!("the file has {rate} samples per second; {low} to {high} are supported");
-        return Err(Error::invalid("unsupported_format", message));
-    }
-    Ok(rate)
-}
-
-fn unreadable(is_wav: bool) -> Error {
-    // Outside WAV, a codec that is not built in is MPEG layer 1 or 2, far more often found by accident than meant.
-    if !is_wav {
-        return not_audio();
-    }
-    let message = "the WAV file is malformed or compressed; PCM, float, A-law and µ-law are supported";
-    Error::invalid("unsupported_format", message)
-}
-
 fn not_audio() -> Error {
-    Error::invalid("not_audio", "the file holds no WAV or MP3 recording that can be decoded")
-}
-
-fn no_audio_track() -> Error {
-    Error::invalid("no_audio_track", "the file has no audio track")
+    Error::invalid("not_audio", "the file holds no recording that can be decoded")
 }
 
 #[cfg(test)]
@@ -240,27 +316,37 @@ mod tests {
 
     #[test]
     fn channels_are_averaged_and_what_is_no_number_is_zero() {
-        assert_eq!(mean(&[0.5, -0.25]), 0.125);
-        assert_eq!(mean(&[f32::NAN, 0.5]), 0.25);
-        assert_eq!(mean(&[f32::INFINITY]), 0.0);
-        assert!(mean(&[f32::MAX, f32::MAX]).is_finite());
+        let stereo = weights(&Channels::Discrete(2));
+        assert_eq!(mix(&[0.5, -0.25], &stereo), 0.125);
+        assert_eq!(mix(&[f32::NAN, 0.5], &stereo), 0.25);
+        assert_eq!(mix(&[f32::INFINITY], &weights(&Channels::Discrete(1))), 0.0);
+        assert!(mix(&[f32::MAX, f32::MAX], &stereo).is_finite());
     }
 
-    fn trimmed(gapless: &Gapless, start: u64, frames: usize) -> usize {
+    #[test]
+    fn rumble_does_not_count() {
+        let surround = Position::FRONT_LEFT | Position::FRONT_RIGHT | Position::FRONT_CENTER | Position::LFE1;
+        let weights = weights(&Channels::Positioned(surround));
+        assert!((mix(&[0.3, 0.3, 0.3, 1.0], &weights) - 0.3).abs() < 1e-3);
+    }
+
+    fn trimmed(padding: &Padding, start: u64, frames: usize) -> usize {
         let mut block = vec![0.0; frames];
-        gapless.trim(&mut block, start);
+        padding.trim(&mut block, start);
         block.len()
     }
 
     #[test]
-    fn only_the_delay_and_the_padding_that_the_encoder_names_are_removed() {
+    fn only_the_padding_that_the_encoder_names_is_removed() {
         let mut track = Track::new(0);
         track.with_delay(100).with_num_frames(1000).with_padding(50);
-        let gapless = Gapless::of(&track);
-        assert_eq!(trimmed(&gapless, 0, 150), 50);
-        assert_eq!(trimmed(&gapless, 1090, 100), 10 + 40);
-        assert_eq!(trimmed(&gapless, 5000, 100), 100);
-        assert_eq!(trimmed(&Gapless::of(Track::new(0).with_num_frames(1000)), 5000, 100), 100);
+        let padding = Padding::of(&track, Container::Mp3);
+        assert_eq!(trimmed(&padding, 0, 150), 150);
+        assert_eq!(trimmed(&padding, 1090, 100), 10 + 40);
+        assert_eq!(trimmed(&padding, 1110, 20), 0);
+        assert_eq!(trimmed(&padding, 5000, 100), 100);
+        let unknown = Padding::of(Track::new(0).with_num_frames(1000), Container::Mp3);
+        assert_eq!(trimmed(&unknown, 5000, 100), 100);
     }
 
     #[test]

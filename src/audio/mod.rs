@@ -1,18 +1,30 @@
 //! From a file to what the engine hears: 16 kHz mono samples, and the places where a recording can be cut. Nothing
 //! here knows of jobs or of the network; the file names, extensions and media types that users give are never trusted.
 
+mod child;
+mod confined;
+mod cut;
 mod decode;
+mod mp4;
+mod open;
+mod plan;
 mod resample;
-mod silence;
 mod sniff;
+mod speech;
+mod timeline;
+mod vad;
+mod verdict;
 
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use decode::Recording;
+use decode::{Failure, Recording};
 use resample::Resampler;
 
-pub use silence::{Chunk, FrameEnergies, MAX_CHUNK_SECONDS, plan};
+pub use child::{Decoder, own_program};
+pub use confined::decode_confined;
+pub use plan::{Chunk, LONG_CHUNK_SECONDS, PlanSettings, PlannedChunk, Planner, SHORT_CHUNK_SECONDS};
+pub use vad::{VAD_FRAME_SAMPLES, speech_probabilities};
 
 /// What Whisper models take, in samples per second.
 pub const SAMPLE_RATE: u32 = 16_000;
@@ -34,15 +46,20 @@ pub struct Decoded {
     pub warnings: Vec<String>,
 }
 
-/// Decodes a WAV or MP3 file, told by its content, and hands it to `sink` in blocks of 16 kHz mono samples, nominally
-/// within -1 to 1 and always finite. Memory does not grow with the length of the recording. What the sink got before
-/// an error is void.
+/// Decodes a recording in any format that is known by its content, and hands it to `sink` in blocks of 16 kHz mono
+/// samples, nominally within -1 to 1 and always finite. Memory does not grow with the length of the recording. What the
+/// sink got before an error is void. A malformed file can take this process down: [`Decoder`] runs it in another.
 ///
 /// # Errors
 ///
 /// `InvalidInput` with one of the codes `empty_file`, `not_audio`, `unsupported_format`, `no_audio_track`,
 /// `undecodable` and `too_long`; `Internal` when the file cannot be read; whatever `sink` returns.
 pub fn decode(path: &Path, limits: &Limits, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<Decoded> {
+    Ok(decode_here(path, limits, sink)?)
+}
+
+/// The same, but tells apart what ffmpeg may read; the sink has got nothing then.
+fn decode_here(path: &Path, limits: &Limits, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<Decoded, Failure> {
     let mut recording = Recording::open(path)?;
     let mut resampler = Resampler::new(recording.sample_rate())?;
     let mut samples = 0;

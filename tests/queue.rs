@@ -15,6 +15,7 @@ mod order;
 mod process;
 mod retry;
 mod schema;
+mod stream;
 mod submit;
 mod support;
 mod worker;

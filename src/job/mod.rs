@@ -24,7 +24,7 @@ pub struct Options {
     /// A code such as `en`; absent: detected from the first speech.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
-    /// Write English, whatever is spoken.
+    /// Write English, whatever is spoken: a second pass over every chunk; what was spoken is kept beside it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub translate: bool,
     /// Names and style to expect, given to the model before every chunk.
@@ -44,6 +44,9 @@ pub struct Options {
     pub best_of: Option<u32>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub word_timestamps: bool,
+    /// Leave out what holds no speech; absent: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vad: Option<bool>,
     /// Transcribe one chunk after the other, each with the text before it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub condition_on_previous_text: bool,
@@ -98,6 +101,11 @@ impl Options {
             return Err(Error::Config(format!("metadata: allowed is JSON of at most {MAX_METADATA_BYTES} bytes")));
         }
         Ok(self)
+    }
+
+    /// Whether stretches without speech are left out.
+    pub fn skips_silence(&self) -> bool {
+        self.vad.unwrap_or(true)
     }
 
     /// What was asked for that the engine cannot do as asked, in words for the user.
@@ -214,6 +222,8 @@ pub struct NewJob {
     pub source: String,
     /// Changes when the audio behind `source` does.
     pub source_version: Option<String>,
+    /// Absent where only fetching it will tell.
+    pub source_bytes: Option<u64>,
     /// The canonical name of the model that is to run it.
     pub model: String,
     /// Known beforehand, by the user or because the model speaks only one.

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::fail::{Ending, end_job, mark_failed};
 use super::fair::advance;
 use super::finish::close_attempt;
+use super::plan::{Stored, stored};
 use super::{Queue, SAMPLES_PER_MS, TaskRef};
 use crate::db::Durability;
 use crate::error::{Error, Result};
@@ -25,10 +26,14 @@ pub struct Claim {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Decode the audio; `planned` when its chunks exist already and only the samples are wanted again.
-    Prepare { planned: bool },
+    /// Decode the audio, going on from what an earlier attempt has left.
+    Prepare(Stored),
     Transcribe {
         seq: i64,
+        /// Into English; otherwise the text is in the language that is spoken.
+        translate: bool,
+        /// Whether no later pass needs the samples.
+        last_pass: bool,
         start_sample: u64,
         end_sample: u64,
         /// The text of the chunk before, where the job wants it carried over.
@@ -58,6 +63,9 @@ impl Queue {
         worker_id: &str,
         now_ms: i64,
     ) -> Result<Option<Claim>> {
+        if !self.has_work(kind, lane)? {
+            return Ok(None);
+        }
         let (lane, process_id, worker_id) = (lane.to_owned(), process_id.to_owned(), worker_id.to_owned());
         let lease_until_ms = now_ms + self.limits.lease_ms;
         self.db.write(Durability::Normal, move |conn| {
@@ -76,6 +84,17 @@ impl Queue {
                     claim => return claim.map(Some),
                 }
             }
+        })
+    }
+}
+
+impl Queue {
+    /// A look without the right to write, so that idle threads leave the writer alone.
+    fn has_work(&self, kind: &str, lane: &str) -> Result<bool> {
+        self.db.read(|conn| {
+            let mut probe =
+                conn.prepare_cached("select 1 from tasks where kind = ?1 and lane = ?2 and state = 'queued' limit 1")?;
+            Ok(probe.exists((kind, lane))?)
         })
     }
 }
@@ -152,10 +171,15 @@ fn load(conn: &Connection, row: &TaskRow) -> Result<Claim> {
         let message = format!("this whisperq does not understand the options of the job ({error}): use a newer one");
         Error::invalid("options_unknown", message)
     })?;
-    if let Work::Transcribe { seq, previous_text, .. } = &mut claim.work
-        && claim.options.condition_on_previous_text
-    {
-        *previous_text = text_of_chunk(conn, row.job_pk, row.pass, *seq - 1)?;
+    match &mut claim.work {
+        Work::Prepare(earlier) => *earlier = stored(conn, row.job_pk, earlier.planned)?,
+        Work::Transcribe { seq, translate, last_pass, previous_text, .. } => {
+            *last_pass = *translate || !claim.options.translate;
+            // Only the first pass is a chain: what the second one finds before it depends on who was faster.
+            if claim.options.condition_on_previous_text && !*translate {
+                *previous_text = text_of_chunk(conn, row.job_pk, *seq - 1)?;
+            }
+        }
     }
     Ok(claim)
 }
@@ -164,11 +188,13 @@ fn from_job(row: &TaskRow, job: &Row<'_>) -> rusqlite::Result<(Claim, String)> {
     let work = match (row.start_sample, row.end_sample) {
         (Some(start), Some(end)) => Work::Transcribe {
             seq: row.seq,
+            translate: row.pass > 0,
+            last_pass: false,
             start_sample: start.cast_unsigned(),
             end_sample: end.cast_unsigned(),
             previous_text: None,
         },
-        _ => Work::Prepare { planned: job.get("planned")? },
+        _ => Work::Prepare(Stored { planned: job.get("planned")?, ..Stored::default() }),
     };
     let claim = Claim {
         task: row.task,
@@ -182,10 +208,10 @@ fn from_job(row: &TaskRow, job: &Row<'_>) -> rusqlite::Result<(Claim, String)> {
     Ok((claim, job.get("options")?))
 }
 
-fn text_of_chunk(conn: &Connection, job_pk: i64, pass: i64, seq: i64) -> Result<Option<String>> {
+fn text_of_chunk(conn: &Connection, job_pk: i64, seq: i64) -> Result<Option<String>> {
     let mut statement = conn.prepare_cached(
         "select group_concat(text, '') from
-             (select text from chunk_segments where job_pk = ?1 and pass = ?2 and seq = ?3 order by n)",
+             (select text from chunk_segments where job_pk = ?1 and pass = 0 and seq = ?2 order by n)",
     )?;
-    Ok(statement.query_row((job_pk, pass, seq), |row| row.get(0))?)
+    Ok(statement.query_row((job_pk, seq), |row| row.get(0))?)
 }

@@ -132,7 +132,7 @@ pub(super) fn find(conn: &Connection, job_id: &str) -> Result<(i64, String)> {
 }
 
 /// The fence for everything that is not a finish.
-fn owned(conn: &Connection, task: TaskRef) -> Result<()> {
+pub(super) fn owned(conn: &Connection, task: TaskRef) -> Result<()> {
     let found: Option<i64> = conn
         .prepare_cached("select 1 from tasks where id = ?1 and attempt = ?2 and state = 'running'")?
         .query_row((task.id, task.attempt), |row| row.get(0))

@@ -1,34 +1,14 @@
-//! What a worker did, recorded once: a plan and its chunks, a chunk and its segments, and with the last of them the
+//! What a worker did, recorded once: the end of a plan, a chunk and its segments, and with the last of them the
 //! transcript and the end of the job, in the same transaction.
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::fair::{release_waiters, start_tag};
-use super::{PENDING, Queue, SAMPLES_PER_MS, TaskRef, lane};
-use crate::audio::Chunk;
+use super::fair::release_waiters;
+use super::plan::{Plan, seal};
+use super::{PENDING, Queue, SAMPLES_PER_MS, TaskRef};
 use crate::db::Durability;
 use crate::error::{Error, Result};
 use crate::transcript::{Segment, Transcript};
-
-/// In what order the chunks of a job may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// All at once.
-    Free,
-    /// The first one alone, because it finds the language, then the rest.
-    FirstThenRest,
-    /// One after the other, because each one carries the text of the one before.
-    Chain,
-}
-
-/// What `prepare` found.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub audio_ms: i64,
-    pub chunks: Vec<Chunk>,
-    pub order: Order,
-    pub warnings: Vec<String>,
-}
 
 /// What the engine made of one chunk; times of the segments count from the start of the recording.
 #[derive(Clone, Debug)]
@@ -47,8 +27,8 @@ struct Finished {
 }
 
 impl Queue {
-    /// Ends a `prepare` task and queues the chunks of its plan; without one (the job was planned before) it only lets
-    /// the waiting chunks go on.
+    /// Ends a `prepare` task: with a plan, its job has all its chunks; without one (the job was planned before) only the
+    /// waiting chunks go on.
     ///
     /// # Errors
     /// `ClaimLost` when this attempt no longer owns the task; nothing is changed then.
@@ -57,9 +37,9 @@ impl Queue {
             let finished = mark_done(conn, task, now_ms)?;
             close_attempt(conn, task, "done", None, None, now_ms)?;
             if let Some(plan) = plan {
-                store_plan(conn, finished.job_pk, &plan, now_ms)?;
+                seal(conn, finished.job_pk, &plan)?;
             }
-            release_waiters(conn, task.id, now_ms)?;
+            release_waiters(conn, task.id, None, now_ms)?;
             complete_if_done(conn, finished.job_pk, now_ms)
         })?;
         self.wake.notify();
@@ -76,7 +56,7 @@ impl Queue {
             close_attempt(conn, task, "done", None, Some(result.engine_ms), now_ms)?;
             store_segments(conn, &finished, &result.segments)?;
             count_chunk(conn, task, &finished, &result)?;
-            release_waiters(conn, task.id, now_ms)?;
+            release_waiters(conn, task.id, None, now_ms)?;
             complete_if_done(conn, finished.job_pk, now_ms)
         })?;
         self.wake.notify();
@@ -124,55 +104,11 @@ pub(super) fn close_attempt(
     Ok(())
 }
 
-fn store_plan(conn: &Connection, job_pk: i64, plan: &Plan, now_ms: i64) -> Result<()> {
-    let mut statement = conn.prepare_cached(
-        "update jobs set planned = 1, audio_ms = :audio_ms,
-             warnings = (select json_group_array(value) from
-                 (select value from json_each(warnings) union all select value from json_each(:more)))
-         where pk = :pk and planned = 0 and state in ('queued', 'running')
-         returning model, owner, priority",
-    )?;
-    let more = serde_json::to_string(&plan.warnings).map_err(anyhow::Error::from)?;
-    let (model, owner, priority): (String, Option<String>, i64) = statement
-        .query_row(named_params! {":pk": job_pk, ":audio_ms": plan.audio_ms, ":more": more}, |row| {
-            Ok((row.get("model")?, row.get("owner")?, row.get("priority")?))
-        })
-        .optional()?
-        .ok_or(Error::ClaimLost)?;
-    let lane = lane("transcribe", &model, owner.as_deref());
-    let start = start_tag(conn, "transcribe", &lane, priority, now_ms)?;
-    insert_chunks(conn, job_pk, plan, &lane, priority, start)
-}
-
-fn insert_chunks(conn: &Connection, job_pk: i64, plan: &Plan, lane: &str, priority: i64, start: i64) -> Result<()> {
-    let mut insert = conn.prepare_cached(
-        "insert into tasks (job_pk, kind, seq, lane, priority, key, state, waits_for, start_sample, end_sample, hard_cut)
-         values (:job, 'transcribe', :seq, :lane, :priority, :start + :end / :per_ms,
-             iif(:waits_for is null, 'queued', 'blocked'), :waits_for, :first, :end, :hard_cut)",
-    )?;
-    let (mut first_id, mut previous_id) = (None, None);
-    for (seq, chunk) in plan.chunks.iter().enumerate() {
-        let waits_for = match plan.order {
-            Order::Free => None,
-            Order::FirstThenRest => first_id,
-            Order::Chain => previous_id,
-        };
-        insert.execute(named_params! {
-            ":job": job_pk, ":seq": seq as i64, ":lane": lane, ":priority": priority, ":start": start,
-            ":per_ms": SAMPLES_PER_MS, ":waits_for": waits_for, ":first": chunk.start_sample.cast_signed(),
-            ":end": chunk.end_sample.cast_signed(), ":hard_cut": chunk.hard_cut,
-        })?;
-        previous_id = Some(conn.last_insert_rowid());
-        first_id = first_id.or(previous_id);
-    }
-    Ok(())
-}
-
 fn store_segments(conn: &Connection, chunk: &Finished, segments: &[Segment]) -> Result<()> {
     let mut insert = conn.prepare_cached(
         "insert into chunk_segments (job_pk, pass, seq, n, start_ms, end_ms, seek_ms, text, tokens, temperature,
-             avg_logprob, compression_ratio, no_speech_prob, words)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             avg_logprob, compression_ratio, no_speech_prob, speech_prob, words)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?;
     for (n, segment) in segments.iter().enumerate() {
         let tokens = serde_json::to_string(&segment.tokens).map_err(anyhow::Error::from)?;
@@ -191,17 +127,23 @@ fn store_segments(conn: &Connection, chunk: &Finished, segments: &[Segment]) -> 
             segment.avg_logprob,
             segment.compression_ratio,
             segment.no_speech_prob,
+            segment.speech_prob,
             words,
         ])?;
     }
     Ok(())
 }
 
-/// Adds a chunk to what its job, and the worker that did it, have behind them. The first language heard is the job's.
+/// Adds a chunk to what its job, and the worker that did it, have behind them; for the job it counts with its last
+/// pass. The first language heard is the job's.
 fn count_chunk(conn: &Connection, task: TaskRef, chunk: &Finished, result: &ChunkResult) -> Result<()> {
     let audio_ms = chunk.samples / SAMPLES_PER_MS;
-    conn.prepare_cached("update jobs set done_ms = done_ms + ?2, language = coalesce(language, ?3) where pk = ?1")?
-        .execute((chunk.job_pk, audio_ms, &result.language))?;
+    conn.prepare_cached(
+        "update jobs set language = coalesce(language, ?3),
+             done_ms = done_ms + iif(?4 = coalesce(options ->> '$.translate', 0), ?2, 0)
+         where pk = ?1",
+    )?
+    .execute((chunk.job_pk, audio_ms, &result.language, chunk.pass))?;
     conn.prepare_cached(
         "update worker_threads set chunks_done = chunks_done + 1, audio_ms = audio_ms + ?3, engine_ms = engine_ms + ?4
          where (process_id, worker_id) =
@@ -236,7 +178,7 @@ fn complete_if_done(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
     if completed == 1 { Ok(()) } else { Err(Error::ClaimLost) }
 }
 
-/// The transcript from the segments stored so far, in order of time.
+/// The transcript from the segments stored so far, in order of time: the translation where one was asked for.
 pub(super) fn assemble(conn: &Connection, job_pk: i64) -> Result<Transcript> {
     let mut statement = conn
         .prepare_cached("select language, audio_ms, coalesce(options ->> '$.translate', 0) from jobs where pk = ?1")?;
@@ -245,10 +187,10 @@ pub(super) fn assemble(conn: &Connection, job_pk: i64) -> Result<Transcript> {
     })?;
     let mut statement = conn.prepare_cached(
         "select start_ms, end_ms, seek_ms, text, tokens, temperature, avg_logprob, compression_ratio, no_speech_prob,
-             words
-         from chunk_segments where job_pk = ?1 and pass = 0 order by seq, n",
+             speech_prob, words
+         from chunk_segments where job_pk = ?1 and pass = ?2 order by seq, n",
     )?;
-    let mut rows = statement.query([job_pk])?;
+    let mut rows = statement.query((job_pk, i64::from(translated)))?;
     let mut segments = Vec::new();
     while let Some(row) = rows.next()? {
         segments.push(segment(row)?);
@@ -274,6 +216,7 @@ fn segment(row: &rusqlite::Row<'_>) -> Result<Segment> {
         avg_logprob: row.get("avg_logprob")?,
         compression_ratio: row.get("compression_ratio")?,
         no_speech_prob: row.get("no_speech_prob")?,
+        speech_prob: row.get("speech_prob")?,
         words: words.map(|words| serde_json::from_str(&words)).transpose().map_err(anyhow::Error::from)?,
     })
 }

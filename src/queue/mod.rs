@@ -1,8 +1,8 @@
 //! The queue: every change of state of a job or a task, each one guarded UPDATE whose count of rows is checked. It knows
 //! nothing of audio, engines or front doors. Time is an argument everywhere, in milliseconds since 1970.
 //!
-//! **Jobs** are what users asked for, **tasks** what workers claim. A job has one `prepare` task and then one
-//! `transcribe` task for each chunk.
+//! **Jobs** are what users asked for, **tasks** what workers claim. A job has one `prepare` task and one `transcribe`
+//! task for each chunk, queued while the preparation goes on; a translation is a second pass over the same chunks.
 //!
 //! ```text
 //! task:  blocked ─▶ queued ─▶ running ─▶ done
@@ -27,6 +27,7 @@ mod fail;
 mod fair;
 mod finish;
 mod lease;
+mod plan;
 mod process;
 mod read;
 mod retry;
@@ -38,7 +39,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use claim::{CLAIM, Claim, Work};
-pub use finish::{ChunkResult, Order, Plan};
+pub use finish::ChunkResult;
+pub use plan::{Order, Plan, Stored};
 pub use process::{Process, WorkerRow, WorkerState};
 pub use read::JobFilter;
 pub use submit::Submitted;
@@ -48,6 +50,8 @@ use crate::db::Db;
 
 /// Positions are stored in samples, the claim order counts in milliseconds.
 const SAMPLES_PER_MS: i64 = crate::audio::SAMPLE_RATE as i64 / 1000;
+/// Recordings up to this size have a decoding slot of their own: a voice note does not wait for four films.
+const SMALL_SOURCE_BYTES: i64 = 16 * 1024 * 1024;
 /// The states in which a task still has something ahead of it, as the partial index `tasks_pending` names them.
 const PENDING: &str = "('blocked', 'delayed', 'queued', 'running')";
 
@@ -96,11 +100,24 @@ impl Queue {
     }
 }
 
-/// The lane a task waits in: the model's for chunks, one for all `prepare` tasks, each with the owner's mark if the job
-/// has one.
-pub fn lane(kind: &str, model: &str, owner: Option<&str>) -> String {
-    let base = if kind == "transcribe" { model } else { kind };
+/// The lane that the chunks for a model wait in, apart where a process owns their job.
+pub fn transcribe_lane(model: &str, owner: Option<&str>) -> String {
+    owned_lane(model, owner)
+}
+
+/// The lane that a job is prepared from: small recordings do not stand behind large ones. One of unknown size counts as
+/// large.
+pub fn prepare_lane(small: bool, owner: Option<&str>) -> String {
+    owned_lane(if small { "small" } else { "large" }, owner)
+}
+
+fn owned_lane(base: &str, owner: Option<&str>) -> String {
     owner.map_or_else(|| base.to_owned(), |owner| format!("{base}@{owner}"))
+}
+
+/// Whether a recording of so many bytes counts as small.
+fn is_small(source_bytes: Option<i64>) -> bool {
+    source_bytes.is_some_and(|bytes| bytes <= SMALL_SOURCE_BYTES)
 }
 
 /// The wall clock, for callers to pass in.

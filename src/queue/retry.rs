@@ -6,7 +6,7 @@ use super::fail::find;
 use super::fair::start_tag;
 use super::finish::close_attempt;
 use super::submit::time_limits;
-use super::{Limits, Queue, TaskRef, lane};
+use super::{Limits, Queue, TaskRef, is_small, prepare_lane};
 use crate::db::Durability;
 use crate::error::{Error, Result};
 
@@ -81,10 +81,10 @@ fn reopen(conn: &Connection, pk: i64, limits: &Limits, now_ms: i64) -> Result<bo
 
 /// Queues the decoding once more; nothing where it is pending already.
 fn requeue_prepare(conn: &Connection, pk: i64, now_ms: i64) -> Result<Option<i64>> {
-    let (priority, owner): (i64, Option<String>) = conn
-        .prepare_cached("select priority, owner from jobs where pk = ?1")?
-        .query_row([pk], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let lane = lane("prepare", "", owner.as_deref());
+    let (priority, owner, bytes): (i64, Option<String>, Option<i64>) = conn
+        .prepare_cached("select priority, owner, source_bytes from jobs where pk = ?1")?
+        .query_row([pk], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let lane = prepare_lane(is_small(bytes), owner.as_deref());
     let key = start_tag(conn, "prepare", &lane, priority, now_ms)?;
     let requeued = conn
         .prepare_cached(

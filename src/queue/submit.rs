@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use uuid::Uuid;
 
 use super::fair::start_tag;
-use super::{Limits, PENDING, Queue, lane};
+use super::{Limits, PENDING, Queue, is_small, prepare_lane, transcribe_lane};
 use crate::db::Durability;
 use crate::error::{Error, Result};
 use crate::job::{NewJob, Options};
@@ -71,9 +71,9 @@ fn insert(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Resu
     let options = &job.options;
     let (ttl_ms, execution_timeout_ms) = time_limits(options, limits);
     conn.prepare_cached(
-        "insert into jobs (id, owner, front_door, source, source_version, options, model, language, priority, warnings,
+        "insert into jobs (id, owner, front_door, source, source_version, source_bytes, options, model, language, priority, warnings,
              created_at_ms, ttl_ms, ttl_deadline_ms, execution_timeout_ms)
-         values (:id, :owner, :front_door, :source, :version, :options, :model, :language, :priority, :warnings,
+         values (:id, :owner, :front_door, :source, :version, :bytes, :options, :model, :language, :priority, :warnings,
              :now, :ttl, :now + :ttl, :timeout)",
     )?
     .execute(named_params! {
@@ -82,6 +82,7 @@ fn insert(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Resu
         ":front_door": job.front_door.name(),
         ":source": job.source,
         ":version": job.source_version,
+        ":bytes": job.source_bytes.map(u64::cast_signed),
         ":options": to_json(options)?,
         ":model": job.model,
         ":language": job.language,
@@ -105,7 +106,7 @@ pub(super) fn time_limits(options: &Options, limits: &Limits) -> (i64, i64) {
 }
 
 fn insert_prepare(conn: &Connection, job_pk: i64, job: &NewJob, now_ms: i64) -> Result<()> {
-    let lane = lane("prepare", &job.model, job.owner.as_deref());
+    let lane = prepare_lane(is_small(job.source_bytes.map(u64::cast_signed)), job.owner.as_deref());
     let priority = job.options.priority.unwrap_or(0);
     conn.prepare_cached(
         "insert into tasks (job_pk, kind, lane, priority, key, state)
@@ -168,15 +169,15 @@ pub(super) fn disown(conn: &Connection, process_id: &str, now_ms: i64) -> Result
 /// Changes who may work on a job: the owner, and with it the lane of every task that is still to be claimed. Its time
 /// limits begin anew: nobody may have worked on it for long.
 fn set_owner(conn: &Connection, pk: i64, owner: Option<&str>, now_ms: i64) -> Result<()> {
-    let (model, priority): (String, i64) = conn
+    let (model, priority, bytes): (String, i64, Option<i64>) = conn
         .prepare_cached(
             "update jobs set owner = ?2, ttl_deadline_ms = ?3 + ttl_ms,
                  execution_deadline_ms = iif(started_at_ms is null, null, ?3 + ttl_ms + execution_timeout_ms)
-             where pk = ?1 returning model, priority",
+             where pk = ?1 returning model, priority, source_bytes",
         )?
-        .query_row((pk, owner, now_ms), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    for kind in ["prepare", "transcribe"] {
-        let lane = lane(kind, &model, owner);
+        .query_row((pk, owner, now_ms), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let lanes = [("prepare", prepare_lane(is_small(bytes), owner)), ("transcribe", transcribe_lane(&model, owner))];
+    for (kind, lane) in lanes {
         conn.prepare_cached(&format!(
             "update tasks set lane = ?3 where job_pk = ?1 and kind = ?2 and state in {PENDING}"
         ))?

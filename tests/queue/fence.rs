@@ -4,7 +4,7 @@ use whisperq::error::Error;
 use whisperq::job::JobState;
 use whisperq::queue::{Claim, Order, TaskRef};
 
-use super::support::{Bench, LEASE_MS, NOW, OTHER, assert_lost, fault, plan, result};
+use super::support::{Bench, LEASE_MS, NOW, OTHER, assert_lost, fault, finish_plan, plan, result, seconds};
 
 /// Everything that a worker can try to record, on a task that is not its own.
 #[track_caller]
@@ -20,7 +20,8 @@ fn assert_refused(bench: &Bench, task: TaskRef) {
     let before = state();
     let queue = &bench.queue;
     assert_lost(queue.finish_chunk(task, result("late"), NOW));
-    assert_lost(queue.finish_prepare(task, Some(plan(2, Order::Free)), NOW));
+    assert_lost(queue.add_chunks(task, seconds(0..2), Order::Free, NOW));
+    assert_lost(queue.finish_prepare(task, Some(plan(2)), NOW));
     assert_lost(queue.finish_prepare(task, None, NOW));
     assert_lost(queue.fail(task, &fault(), 0.5, NOW));
     assert_lost(queue.fail(task, &Error::invalid("not_audio", "no"), 0.5, NOW));
@@ -74,7 +75,7 @@ fn a_prepare_attempt_that_lost_its_task_stores_no_plan() {
     assert_refused(&bench, old.task);
     let new = bench.claim_prepare().unwrap();
     assert_refused(&bench, old.task);
-    bench.queue.finish_prepare(new.task, Some(plan(1, Order::Free)), NOW).unwrap();
+    finish_plan(&bench.queue, new.task, 1, Order::Free, NOW);
     assert_refused(&bench, new.task);
 }
 

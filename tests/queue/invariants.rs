@@ -51,9 +51,11 @@ const BROKEN: [(&str, &str); 14] = [
       where j.state = 'completed' and t.state <> 'done'",
     ),
     (
-        "what is done of a job is the sum of its done chunks",
+        "what is done of a job is the sum of its done chunks, and once it is planned what lies between them",
         "select pk from jobs j where done_ms <>
-      (select coalesce(sum((end_sample - start_sample) / 16), 0) from tasks where job_pk = j.pk and state = 'done')",
+      (select coalesce(sum(ms * (state = 'done')), 0) + iif(j.planned, max(0, j.audio_ms - coalesce(sum(ms), 0)), 0)
+       from (select state, (end_sample - start_sample) / 16 as ms from tasks where job_pk = j.pk
+             and kind = 'transcribe' and pass = coalesce(j.options ->> '$.translate', 0)))",
     ),
     (
         "a chunk is done exactly by one attempt",

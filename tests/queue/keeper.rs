@@ -12,7 +12,7 @@ use whisperq::spool::Spool;
 use whisperq::transcript::Control;
 use whisperq::worker::{Slot, Worker};
 
-use super::support::{Bench, MODEL, plan, result};
+use super::support::{Bench, MODEL, finish_plan, result};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -28,7 +28,7 @@ impl House {
     fn new() -> Self {
         let bench = Bench::new();
         let process = bench.queue.register("test", unix_now_ms()).unwrap();
-        let spool = Spool::open(bench.folder().join("spool")).unwrap();
+        let spool = Spool::open(bench.folder().join("spool"), u64::MAX).unwrap();
         Self { bench, process, spool, stop: Shutdown::default() }
     }
 
@@ -36,9 +36,8 @@ impl House {
     fn job(&self) -> String {
         let queue = &self.bench.queue;
         let id = queue.submit(super::support::new_job(), unix_now_ms()).unwrap().id;
-        let prepare =
-            queue.claim("prepare", "prepare", self.process.id(), "prepare-0", unix_now_ms()).unwrap().unwrap();
-        queue.finish_prepare(prepare.task, Some(plan(1, whisperq::queue::Order::Free)), unix_now_ms()).unwrap();
+        let prepare = queue.claim("prepare", "large", self.process.id(), "prepare-0", unix_now_ms()).unwrap().unwrap();
+        finish_plan(queue, prepare.task, 1, whisperq::queue::Order::Free, unix_now_ms());
         id
     }
 
@@ -91,7 +90,7 @@ fn never(worker: &str) {
 fn the_work_on_a_cancelled_job_is_stopped_and_its_audio_removed() {
     let house = House::new();
     let id = house.job();
-    house.spool.create(&id, 1).unwrap().finish().unwrap();
+    house.spool.write(&id, 0, &[0.0; 16_000], &mut || Ok(())).unwrap();
     let claim = house.claim();
     let worker = house.worker("gpu-0");
     std::thread::scope(|scope| {

@@ -8,7 +8,7 @@ use whisperq::error::Result;
 use whisperq::queue::{Order, Process, Queue, TaskRef, Work, unix_now_ms};
 
 use super::invariants;
-use super::support::{MODEL, limits, new_job, open, plan, result};
+use super::support::{MODEL, limits, new_job, open, plan, result, seconds};
 
 const JOBS: usize = 6;
 const CHUNKS: u64 = 20;
@@ -88,7 +88,7 @@ fn work_until_done() {
     while open_jobs(&queue) > 0 {
         let seen = queue.wake().seen();
         queue.recover_dead(process.id(), unix_now_ms()).unwrap();
-        let worked = step(&queue, &process, "prepare", "prepare") || step(&queue, &process, "transcribe", MODEL);
+        let worked = step(&queue, &process, "prepare", "large") || step(&queue, &process, "transcribe", MODEL);
         if !worked {
             queue.wake().wait(seen, Duration::from_millis(5));
         }
@@ -107,7 +107,13 @@ fn step(queue: &Queue, process: &Process, kind: &'static str, lane: &str) -> boo
 
 fn record(queue: &Queue, task: TaskRef, work: &Work) -> Result<()> {
     match work {
-        Work::Prepare { .. } => queue.finish_prepare(task, Some(plan(CHUNKS, Order::FirstThenRest)), unix_now_ms()),
+        Work::Prepare(stored) => {
+            // Chunk by chunk, so that a kill leaves half a plan behind.
+            for second in stored.end_sample / 16_000..CHUNKS {
+                queue.add_chunks(task, seconds(second..second + 1), Order::FirstThenRest, unix_now_ms())?;
+            }
+            queue.finish_prepare(task, Some(plan(CHUNKS)), unix_now_ms())
+        }
         Work::Transcribe { seq, .. } => queue.finish_chunk(task, result(&format!("chunk {seq}")), unix_now_ms()),
     }
 }

@@ -2,9 +2,9 @@
 
 use whisperq::error::Error;
 use whisperq::job::JobState;
-use whisperq::queue::{ChunkResult, Order, Work, WorkerRow, WorkerState};
+use whisperq::queue::{ChunkResult, Order, Plan, Stored, Work, WorkerRow, WorkerState};
 
-use super::support::{Bench, ME, MODEL, NOW, plan, result};
+use super::support::{Bench, ME, MODEL, NOW, plan, result, seconds};
 
 #[test]
 fn a_job_goes_from_submit_to_transcript_and_every_step_is_on_record() {
@@ -15,11 +15,11 @@ fn a_job_goes_from_submit_to_transcript_and_every_step_is_on_record() {
     assert_eq!((job.status, job.progress, job.attempts, job.started_at), (JobState::Queued, 0.0, 0, None));
 
     let prepare = bench.claim_prepare().unwrap();
-    assert_eq!((&prepare.job_id, &prepare.work), (&id, &Work::Prepare { planned: false }));
+    assert_eq!((&prepare.job_id, &prepare.work), (&id, &Work::Prepare(Stored::default())));
     bench.assert_state(&id, JobState::Queued);
     assert!(bench.try_claim().is_none(), "no chunk before there is a plan");
-    let mut planned = plan(3, Order::Free);
-    planned.warnings = vec!["the end is cut off".to_owned()];
+    queue.add_chunks(prepare.task, seconds(0..3), Order::Free, NOW + 10).unwrap();
+    let planned = Plan { warnings: vec!["the end is cut off".to_owned()], ..plan(3) };
     queue.finish_prepare(prepare.task, Some(planned), NOW + 10).unwrap();
     let job = bench.job(&id);
     assert_eq!((job.status, job.audio_seconds), (JobState::Queued, Some(3.0)));

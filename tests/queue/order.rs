@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use whisperq::queue::{self, Claim, Order, Work};
+use whisperq::audio::Chunk;
+use whisperq::queue::{Claim, Order, Work};
 
-use super::support::{Bench, ME, MODEL, NOW, fault, plan};
+use super::support::{Bench, ME, MODEL, NOW, fault, finish_plan, lane};
 
 fn seq(claim: &Claim) -> i64 {
     let Work::Transcribe { seq, .. } = claim.work else { panic!("{claim:?}") };
@@ -30,7 +31,7 @@ fn a_higher_priority_goes_first_and_equals_go_in_order() {
     let jobs = [0, -1, 7, 0].map(|priority| bench.submit_as(|job| job.options.priority = Some(priority)));
     let prepared: Vec<String> = std::iter::from_fn(|| {
         let claim = bench.claim_prepare()?;
-        bench.queue.finish_prepare(claim.task, Some(plan(1, Order::Free)), NOW).unwrap();
+        finish_plan(&bench.queue, claim.task, 1, Order::Free, NOW);
         Some(claim.job_id)
     })
     .collect();
@@ -54,6 +55,23 @@ fn a_short_job_passes_a_long_one() {
 }
 
 #[test]
+fn a_note_goes_before_the_next_chunks_of_the_jobs_under_way_even_if_they_are_shorter() {
+    let bench = Bench::new();
+    for _ in 0..4 {
+        bench.planned(10);
+    }
+    for _ in 0..6 {
+        bench.finish(&bench.claim());
+    }
+    let note = bench.submit();
+    let prepare = bench.claim_prepare().unwrap();
+    let chunk = Chunk { start_sample: 0, end_sample: 24_000, hard_cut: false };
+    bench.queue.add_chunks(prepare.task, vec![chunk], Order::Free, NOW).unwrap();
+    let next_two = [bench.claim().job_id, bench.claim().job_id];
+    assert!(next_two.contains(&note), "a second and a half, among chunks of a second");
+}
+
+#[test]
 fn a_long_job_moves_on_under_an_endless_stream_of_short_ones() {
     let bench = Bench::new();
     let long = bench.planned(10);
@@ -63,7 +81,7 @@ fn a_long_job_moves_on_under_an_endless_stream_of_short_ones() {
         now += 20_000;
         bench.submit();
         let prepare = bench.claim_prepare().unwrap();
-        bench.queue.finish_prepare(prepare.task, Some(plan(1, Order::Free)), now).unwrap();
+        finish_plan(&bench.queue, prepare.task, 1, Order::Free, now);
         let claim = bench.queue.claim("transcribe", MODEL, ME, "gpu-0", now).unwrap().unwrap();
         claims_of_long += i32::from(claim.job_id == long);
     }
@@ -100,9 +118,9 @@ fn a_job_with_an_owner_is_seen_by_its_owner_alone() {
     let bench = Bench::new();
     let id = bench.submit_as(|job| job.owner = Some(ME.to_owned()));
     assert!(bench.claim_prepare().is_none());
-    let claim = |kind| bench.queue.claim(kind, &queue::lane(kind, MODEL, Some(ME)), ME, "w", NOW).unwrap();
+    let claim = |kind| bench.queue.claim(kind, &lane(kind, ME), ME, "w", NOW).unwrap();
     let prepare = claim("prepare").unwrap();
-    bench.queue.finish_prepare(prepare.task, Some(plan(1, Order::Free)), NOW).unwrap();
+    finish_plan(&bench.queue, prepare.task, 1, Order::Free, NOW);
     assert!(bench.try_claim().is_none());
     assert_eq!(claim("transcribe").unwrap().job_id, id);
 }
@@ -112,10 +130,8 @@ fn a_job_left_behind_takes_its_place_by_the_clock_of_the_common_lane() {
     let bench = Bench::new();
     let dead = bench.queue.register("test", NOW).unwrap();
     let id = bench.submit_as(|job| job.owner = Some(dead.id().to_owned()));
-    let claim = |kind| {
-        bench.queue.claim(kind, &queue::lane(kind, MODEL, Some(dead.id())), dead.id(), "w", NOW).unwrap().unwrap()
-    };
-    bench.queue.finish_prepare(claim("prepare").task, Some(plan(40, Order::Free)), NOW).unwrap();
+    let claim = |kind| bench.queue.claim(kind, &lane(kind, dead.id()), dead.id(), "w", NOW).unwrap().unwrap();
+    finish_plan(&bench.queue, claim("prepare").task, 40, Order::Free, NOW);
     for _ in 0..20 {
         bench.finish(&claim("transcribe"));
     }

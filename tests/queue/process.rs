@@ -3,9 +3,9 @@
 
 use whisperq::error::Error;
 use whisperq::job::{JobState, NewJob};
-use whisperq::queue::{self, Claim, Order, Process, Submitted};
+use whisperq::queue::{Claim, Order, Process, Submitted};
 
-use super::support::{Bench, LEASE_MS, MODEL, NOW, assert_lost, limits, new_job, open, plan, result};
+use super::support::{Bench, LEASE_MS, MODEL, NOW, assert_lost, finish_plan, lane, limits, new_job, open, result};
 
 fn register(bench: &Bench) -> Process {
     bench.queue.register("test", NOW).unwrap()
@@ -66,9 +66,9 @@ fn the_jobs_of_a_dead_process_become_everyones() {
     let bench = Bench::new();
     let (me, dying) = (register(&bench), register(&bench));
     let jobs = [bench.queue.submit(owned(&dying), NOW).unwrap().id, bench.queue.submit(owned(&dying), NOW).unwrap().id];
-    let prepare = claim_as(&bench, &dying, "prepare", &queue::lane("prepare", MODEL, Some(dying.id())));
-    bench.queue.finish_prepare(prepare.task, Some(plan(3, Order::FirstThenRest)), NOW).unwrap();
-    claim_as(&bench, &dying, "transcribe", &queue::lane("transcribe", MODEL, Some(dying.id())));
+    let prepare = claim_as(&bench, &dying, "prepare", &lane("prepare", dying.id()));
+    finish_plan(&bench.queue, prepare.task, 3, Order::FirstThenRest, NOW);
+    claim_as(&bench, &dying, "transcribe", &lane("transcribe", dying.id()));
     assert!(bench.try_claim().is_none());
     drop(dying);
     assert_eq!(bench.queue.recover_dead(me.id(), NOW).unwrap(), 1);
@@ -86,10 +86,10 @@ fn a_job_left_behind_is_taken_up_by_who_asks_for_just_the_same() {
     let bench = Bench::new();
     let (me, dying) = (register(&bench), register(&bench));
     let first = bench.queue.submit(owned(&dying), NOW).unwrap().id;
-    let prepare = claim_as(&bench, &dying, "prepare", &queue::lane("prepare", MODEL, Some(dying.id())));
-    bench.queue.finish_prepare(prepare.task, Some(plan(2, Order::Free)), NOW).unwrap();
-    let lane = queue::lane("transcribe", MODEL, Some(dying.id()));
-    let chunk = claim_as(&bench, &dying, "transcribe", &lane);
+    let prepare = claim_as(&bench, &dying, "prepare", &lane("prepare", dying.id()));
+    finish_plan(&bench.queue, prepare.task, 2, Order::Free, NOW);
+    let chunks = lane("transcribe", dying.id());
+    let chunk = claim_as(&bench, &dying, "transcribe", &chunks);
     bench.finish(&chunk);
 
     let taken = bench.queue.resume_or_submit(owned(&me), NOW).unwrap();
@@ -113,7 +113,7 @@ fn a_job_left_behind_is_taken_up_by_who_asks_for_just_the_same() {
     assert_eq!(taken, Submitted { id: first.clone(), resumed: true });
     assert!(!bench.queue.resume_or_submit(owned(&me), NOW).unwrap().resumed, "it has an owner again");
     assert!(bench.try_claim().is_none(), "it left the lane of everyone");
-    let rest = claim_as(&bench, &me, "transcribe", &queue::lane("transcribe", MODEL, Some(me.id())));
+    let rest = claim_as(&bench, &me, "transcribe", &lane("transcribe", me.id()));
     assert_eq!(rest.job_id, first);
     bench.finish(&rest);
     assert_eq!(bench.job(&first).attempts, 3, "the finished chunk was not done again");
@@ -137,9 +137,9 @@ fn time_limits_stand_still_for_an_owner_and_begin_anew_for_whoever_comes_after()
     let bench = Bench::new();
     let (me, dying) = (register(&bench), register(&bench));
     let id = bench.queue.submit(owned(&dying), NOW).unwrap().id;
-    let prepare = claim_as(&bench, &dying, "prepare", &queue::lane("prepare", MODEL, Some(dying.id())));
-    bench.queue.finish_prepare(prepare.task, Some(plan(2, Order::Free)), NOW).unwrap();
-    claim_as(&bench, &dying, "transcribe", &queue::lane("transcribe", MODEL, Some(dying.id())));
+    let prepare = claim_as(&bench, &dying, "prepare", &lane("prepare", dying.id()));
+    finish_plan(&bench.queue, prepare.task, 2, Order::Free, NOW);
+    claim_as(&bench, &dying, "transcribe", &lane("transcribe", dying.id()));
     let (ttl_ms, limit_ms) = (limits().job_ttl_ms, limits().execution_timeout_ms);
     let much_later = NOW + 10 * (ttl_ms + limit_ms);
     assert_eq!(bench.queue.expire(much_later).unwrap(), 0, "its owner waits for it");
@@ -179,4 +179,17 @@ fn what_one_process_submits_another_does() {
     assert!(matches!(other.finish_chunk(claim.task, result("late"), NOW), Err(Error::ClaimLost)));
     bench.finish(&bench.claim());
     assert_eq!(other.transcript(&id).unwrap().text(), "So");
+}
+
+#[test]
+fn a_job_is_abandoned_when_only_command_lines_are_left_that_keep_to_their_own() {
+    let bench = Bench::new();
+    let id = bench.planned(1);
+    let ended = bench.submit();
+    bench.queue.cancel(&ended, NOW).unwrap();
+    let jobs = [id.clone(), ended, bench.submit_as(|job| job.owner = Some("other".to_owned()))];
+    let _command_line = bench.queue.register("transcribe", NOW).unwrap();
+    assert_eq!(bench.queue.abandoned_among(&jobs).unwrap(), [id]);
+    let _service = bench.queue.register("serve", NOW).unwrap();
+    assert!(bench.queue.abandoned_among(&jobs).unwrap().is_empty());
 }

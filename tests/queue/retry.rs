@@ -2,7 +2,7 @@
 
 use whisperq::error::Error;
 use whisperq::job::JobState;
-use whisperq::queue::{Limits, Order, Work};
+use whisperq::queue::{Limits, Order, Stored, Work};
 
 use super::support::{Bench, NOW, assert_lost, fault, limits, open, result};
 
@@ -16,7 +16,7 @@ fn retry(bench: &Bench, id: &str) {
     bench.queue.retry(id, NOW + 1_000).unwrap();
     assert!(bench.try_claim().is_none(), "the chunks wait for the audio");
     let prepare = bench.claim_prepare().unwrap();
-    assert_eq!(prepare.work, Work::Prepare { planned: true });
+    assert!(matches!(&prepare.work, Work::Prepare(stored) if stored.planned), "{prepare:?}");
     bench.queue.finish_prepare(prepare.task, None, NOW).unwrap();
 }
 
@@ -74,7 +74,7 @@ fn a_job_that_failed_before_it_had_a_plan_is_planned_by_its_retry() {
     bench.queue.fail(prepare.task, &Error::invalid("not_audio", "no"), 0.5, NOW).unwrap();
     bench.queue.retry(&id, NOW).unwrap();
     let prepare = bench.claim_prepare().unwrap();
-    assert_eq!((prepare.task.attempt, prepare.work), (2, Work::Prepare { planned: false }));
+    assert_eq!((prepare.task.attempt, prepare.work), (2, Work::Prepare(Stored::default())));
     bench.queue.release(prepare.task, NOW).unwrap();
     bench.prepare(2, Order::Free);
     assert_eq!(seqs_left(&bench), [0, 1]);
@@ -148,7 +148,7 @@ fn chunks_whose_audio_is_gone_wait_for_one_new_decoding() {
     let third = bench.claim();
     assert!(bench.try_claim().is_none());
     let prepare = bench.claim_prepare().unwrap();
-    assert_eq!(prepare.work, Work::Prepare { planned: true });
+    assert!(matches!(&prepare.work, Work::Prepare(stored) if stored.planned), "{prepare:?}");
     assert!(bench.claim_prepare().is_none(), "asked for once");
     bench.finish(&third);
     bench.queue.finish_prepare(prepare.task, None, NOW).unwrap();

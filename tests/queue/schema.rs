@@ -1,6 +1,6 @@
 //! The last line of defense: what the schema itself refuses, whatever the code above it believes.
 
-use super::support::{Bench, NOW, fault, plan};
+use super::support::{Bench, NOW, fault};
 use whisperq::error::Error;
 use whisperq::queue::Order;
 
@@ -111,9 +111,6 @@ fn a_job_or_task_in_half_a_state_is_refused() {
 fn a_job_has_one_prepare_task_and_each_chunk_once() {
     let bench = Bench::new();
     bench.submit();
-    let mut twice = plan(1, Order::Free);
-    twice.chunks.push(twice.chunks[0]);
-    let prepare = bench.claim_prepare().unwrap();
-    bench.queue.finish_prepare(prepare.task, Some(twice), NOW).unwrap();
+    bench.prepare(2, Order::Free);
     assert_refused(&bench, "update tasks set seq = 0", "UNIQUE constraint failed");
 }

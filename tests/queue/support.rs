@@ -1,5 +1,6 @@
 //! A bench for the queue: a database in a folder of its own and the short words in which the tests speak.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use whisperq::audio::Chunk;
 use whisperq::db::{Db, Durability};
 use whisperq::error::{Error, Result};
 use whisperq::job::{FrontDoor, Job, JobState, NewJob, Options};
-use whisperq::queue::{ChunkResult, Claim, Limits, Order, Plan, Queue};
+use whisperq::queue::{self, ChunkResult, Claim, Limits, Order, Plan, Queue, TaskRef};
 use whisperq::transcript::Segment;
 
 use super::invariants;
@@ -46,6 +47,7 @@ pub(super) fn new_job() -> NewJob {
         front_door: FrontDoor::Cli,
         source: "/audio/a.wav".to_owned(),
         source_version: Some("1".to_owned()),
+        source_bytes: None,
         model: MODEL.to_owned(),
         language: None,
         options: Options::default(),
@@ -53,11 +55,29 @@ pub(super) fn new_job() -> NewJob {
     }
 }
 
-/// `count` chunks of one second each.
-pub(super) fn plan(count: u64, order: Order) -> Plan {
+/// Chunks of one second each.
+pub(super) fn seconds(range: Range<u64>) -> Vec<Chunk> {
     let second = |n: u64| Chunk { start_sample: n * 16_000, end_sample: (n + 1) * 16_000, hard_cut: false };
-    let chunks: Vec<Chunk> = (0..count).map(second).collect();
-    Plan { audio_ms: chunks.len() as i64 * 1000, chunks, order, warnings: Vec::new() }
+    range.map(second).collect()
+}
+
+/// The end of a plan of `count` seconds.
+pub(super) fn plan(count: u64) -> Plan {
+    Plan { audio_ms: count.cast_signed() * 1000, warnings: Vec::new() }
+}
+
+/// Ends a preparation with `count` chunks of a second.
+pub(super) fn finish_plan(queue: &Queue, task: TaskRef, count: u64, order: Order, now_ms: i64) {
+    queue.add_chunks(task, seconds(0..count), order, now_ms).unwrap();
+    queue.finish_prepare(task, Some(plan(count)), now_ms).unwrap();
+}
+
+/// The lane of the tests' jobs, which are of unknown size.
+pub(super) fn lane(kind: &str, owner: &str) -> String {
+    match kind {
+        "prepare" => queue::prepare_lane(false, Some(owner)),
+        _ => queue::transcribe_lane(MODEL, Some(owner)),
+    }
 }
 
 pub(super) fn result(text: &str) -> ChunkResult {
@@ -71,6 +91,7 @@ pub(super) fn result(text: &str) -> ChunkResult {
         avg_logprob: -0.25,
         compression_ratio: 1.0,
         no_speech_prob: 0.0,
+        speech_prob: None,
         words: None,
     };
     ChunkResult { language: "en".to_owned(), segments: vec![segment], engine_ms: 7 }
@@ -113,7 +134,7 @@ impl Bench {
     /// Does the next preparation: `count` chunks of a second.
     pub(super) fn prepare(&self, count: u64, order: Order) {
         let claim = self.claim_prepare().unwrap();
-        self.queue.finish_prepare(claim.task, Some(plan(count, order)), NOW).unwrap();
+        finish_plan(&self.queue, claim.task, count, order, NOW);
     }
 
     /// A job whose `count` chunks wait to be claimed.
@@ -124,7 +145,7 @@ impl Bench {
     }
 
     pub(super) fn claim_prepare(&self) -> Option<Claim> {
-        self.queue.claim("prepare", "prepare", ME, "prepare-0", NOW).unwrap()
+        self.queue.claim("prepare", "large", ME, "prepare-0", NOW).unwrap()
     }
 
     pub(super) fn try_claim(&self) -> Option<Claim> {

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 
 use whisperq::error::Error;
 use whisperq::job::JobState;
-use whisperq::queue::{Claim, Order};
+use whisperq::queue::Claim;
 use whisperq::shutdown::Shutdown;
 use whisperq::worker::{Outcome, Slot, Worker};
 
@@ -156,7 +156,7 @@ fn a_preparing_worker_records_a_plan_the_same_way() {
     let claim = bench.claim_prepare().unwrap();
     worker(&bench).perform(
         claim.task,
-        |_| Ok(super::support::plan(0, Order::Free)),
+        |_| Ok(super::support::plan(0)),
         |plan| bench.queue.finish_prepare(claim.task, Some(plan), NOW),
     );
     bench.assert_state(&id, JobState::Completed);

@@ -3,12 +3,16 @@
 
 use std::time::Instant;
 
-use crate::audio::samples_to_ms;
+use crate::audio::{self, samples_to_ms};
 use crate::error::Result;
 use crate::queue::{ChunkResult, Claim, Work, unix_now_ms};
 use crate::spool::Spool;
-use crate::transcript::{ChunkRequest, ChunkText, Control, Transcriber};
+use crate::transcript::{ChunkRequest, ChunkText, Control, Segment, Transcriber};
 use crate::worker::{Outcome, Worker};
+
+/// A segment in which no moment is speech with at least this probability was made up by the engine: it writes something
+/// for applause and engine noise too.
+const MIN_PEAK_SPEECH: f32 = 0.2;
 
 /// What a transcribing thread works with.
 pub struct Transcribe<'a> {
@@ -22,17 +26,20 @@ pub struct Transcribe<'a> {
 struct Span {
     from: u64,
     to: u64,
+    translate: bool,
     previous_text: Option<String>,
 }
 
 impl Transcribe<'_> {
     /// Transcribes one chunk, if one is waiting.
     pub fn step(&mut self) -> Result<Outcome> {
-        let worker = self.worker.clone();
+        let (worker, spool) = (self.worker.clone(), self.spool.clone());
         let claim =
             worker.queue.claim("transcribe", &self.lane, &worker.process_id, worker.slot.worker_id(), unix_now_ms())?;
         let Some(claim) = claim else { return Ok(Outcome::Idle) };
-        let Work::Transcribe { seq, start_sample, end_sample, previous_text } = claim.work.clone() else {
+        let Work::Transcribe { seq, translate, last_pass, start_sample, end_sample, previous_text } =
+            claim.work.clone()
+        else {
             return Ok(Outcome::Idle);
         };
         let span = tracing::info_span!(
@@ -43,12 +50,18 @@ impl Transcribe<'_> {
             worker = worker.slot.worker_id()
         );
         let _entered = span.enter();
-        let chunk = Span { from: start_sample, to: end_sample, previous_text };
+        let chunk = Span { from: start_sample, to: end_sample, translate, previous_text };
         worker.perform(
             claim.task,
             |control| self.transcribe(&claim, &chunk, control),
             |result| match result {
-                Some(result) => worker.queue.finish_chunk(claim.task, result, unix_now_ms()),
+                Some(result) => {
+                    worker.queue.finish_chunk(claim.task, result, unix_now_ms())?;
+                    if last_pass {
+                        spool.remove_chunk(&claim.job_id, start_sample, end_sample);
+                    }
+                    Ok(())
+                }
                 None => worker.queue.prepare_again(claim.task, unix_now_ms()),
             },
         );
@@ -66,10 +79,12 @@ impl Transcribe<'_> {
         let request = ChunkRequest {
             samples: &samples,
             language: claim.language.as_deref(),
+            translate: chunk.translate,
             prompt: prompt.as_deref(),
             options: &claim.options,
         };
-        let text = self.engine.transcribe(&request, control)?;
+        let mut text = self.engine.transcribe(&request, control)?;
+        judge(&mut text.segments, &audio::speech_probabilities(&samples), claim.options.skips_silence());
         let engine_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
         tracing::debug!(audio_ms = samples_to_ms(chunk.to - chunk.from), engine_ms, "transcribed");
         Ok(Some(in_recording(text, samples_to_ms(chunk.from).cast_signed(), engine_ms)))
@@ -80,6 +95,22 @@ impl Transcribe<'_> {
 fn prompt(given: Option<&str>, previous: Option<&str>) -> Option<String> {
     let parts: Vec<&str> = [given, previous].into_iter().flatten().filter(|part| !part.trim().is_empty()).collect();
     (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// Gives each segment its mean probability of speech, and drops those without any where that is wanted.
+fn judge(segments: &mut Vec<Segment>, speech: &[f32], drop_silent: bool) {
+    let frame_at =
+        |ms: i64| (audio::ms_to_samples(ms.cast_unsigned()) as usize / audio::VAD_FRAME_SAMPLES).min(speech.len());
+    segments.retain_mut(|segment| {
+        let first = frame_at(segment.start_ms).min(speech.len().saturating_sub(1));
+        let frames = &speech[first..frame_at(segment.end_ms).max(first + 1).min(speech.len())];
+        segment.speech_prob = (!frames.is_empty()).then(|| frames.iter().sum::<f32>() / frames.len() as f32);
+        let kept = !drop_silent || frames.iter().any(|&probability| probability >= MIN_PEAK_SPEECH);
+        if !kept {
+            tracing::debug!(text = segment.text, "dropped: there is no speech");
+        }
+        kept
+    });
 }
 
 /// Moves the times of a chunk to where it stands in the recording.
@@ -95,4 +126,49 @@ fn in_recording(text: ChunkText, offset_ms: i64, engine_ms: i64) -> ChunkResult 
         }
     }
     ChunkResult { language: text.language, segments, engine_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(start_ms: i64, end_ms: i64) -> Segment {
+        Segment {
+            start_ms,
+            end_ms,
+            text: "So".to_owned(),
+            seek_ms: 0,
+            tokens: Vec::new(),
+            temperature: 0.0,
+            avg_logprob: 0.0,
+            compression_ratio: 1.0,
+            no_speech_prob: 0.0,
+            speech_prob: None,
+            words: None,
+        }
+    }
+
+    /// The speech probabilities of what is left of two segments, one over speech and one over silence.
+    fn judged(drop_silent: bool) -> Vec<Option<f32>> {
+        let speech = [vec![0.25, 0.75], vec![0.0; 60]].concat();
+        let mut segments = vec![segment(0, 64), segment(64, 900)];
+        judge(&mut segments, &speech, drop_silent);
+        segments.iter().map(|segment| segment.speech_prob).collect()
+    }
+
+    #[test]
+    fn a_segment_without_speech_is_dropped_unless_everything_is_wanted() {
+        assert_eq!(judged(true), [Some(0.5)]);
+        assert_eq!(judged(false), [Some(0.5), Some(0.0)]);
+    }
+
+    #[test]
+    fn a_segment_that_ends_where_it_begins_or_behind_the_samples_is_judged_by_the_nearest_moment() {
+        let mut segments = vec![segment(32, 32), segment(5_000, 6_000)];
+        judge(&mut segments, &[0.0, 0.5, 1.0], false);
+        assert_eq!(segments[0].speech_prob, Some(0.5));
+        assert_eq!(segments[1].speech_prob, Some(1.0));
+        judge(&mut segments, &[], true);
+        assert!(segments.is_empty(), "no samples, no speech");
+    }
 }

@@ -139,6 +139,7 @@ mod tests {
             avg_logprob: 0.0,
             compression_ratio: 1.0,
             no_speech_prob: 0.0,
+            speech_prob: None,
             words: None,
         };
         let segments = segments.iter().map(segment).collect();

@@ -135,6 +135,7 @@ mod tests {
             avg_logprob: -0.25,
             compression_ratio: 0.9,
             no_speech_prob: 0.01,
+            speech_prob: None,
             words,
         };
         Transcript { language: "de".to_owned(), duration_ms: 29_999, segments: vec![segment], translated: false }

@@ -38,6 +38,8 @@ pub struct Segment {
     pub compression_ratio: f32,
     /// 0 to 1.
     pub no_speech_prob: f32,
+    /// 0 to 1, by the voice activity detector; absent where it was not asked.
+    pub speech_prob: Option<f32>,
     /// Present where word timestamps were asked for.
     pub words: Option<Vec<Word>>,
 }
@@ -86,6 +88,7 @@ mod tests {
             avg_logprob: 0.0,
             compression_ratio: 0.0,
             no_speech_prob: 0.0,
+            speech_prob: None,
             words: None,
         };
         let segments = segments.iter().map(segment).collect();

@@ -13,6 +13,8 @@ pub struct ChunkRequest<'a> {
     pub samples: &'a [f32],
     /// Absent: the engine finds out.
     pub language: Option<&'a str>,
+    /// Into English, instead of the language that is spoken.
+    pub translate: bool,
     /// Text that came before, or names and style to expect.
     pub prompt: Option<&'a str>,
     pub options: &'a Options,

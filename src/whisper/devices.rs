@@ -11,7 +11,7 @@ use crate::models::Header;
 const MIB: u64 = 1 << 20;
 /// What a process takes on a GPU before any model: context, libraries, kernels.
 const PROCESS_BYTES: u64 = 512 * MIB;
-/// Work buffers of one engine on a large model, scaled down with the width of smaller ones.
+/// Work buffers of one engine state on a large model, scaled down with the width of smaller ones.
 const LARGE_BUFFER_BYTES: u64 = 220 * MIB;
 const LARGE_STATE: u64 = 1280;
 /// Positions of the two attention caches, as the engine rounds them up.
@@ -71,9 +71,11 @@ pub struct Demand {
 impl Demand {
     pub fn new(header: &Header, instances: usize, workers: usize) -> Self {
         let layers = u64::from(header.n_text_layer) * u64::from(header.n_text_state) * CACHE_BYTES_PER_ENTRY;
-        let caches = layers * (TEXT_POSITIONS * CANDIDATE_FACTOR + AUDIO_POSITIONS);
         let buffers = LARGE_BUFFER_BYTES * u64::from(header.n_audio_state) / LARGE_STATE;
-        Self { instances, workers, weight_bytes: header.file_bytes, engine_bytes: caches + buffers }
+        // An engine has two states. Only the one at work may have grown: such a state is not kept.
+        let working = layers * (TEXT_POSITIONS * CANDIDATE_FACTOR + AUDIO_POSITIONS) + buffers;
+        let resting = layers * (TEXT_POSITIONS + AUDIO_POSITIONS) + buffers;
+        Self { instances, workers, weight_bytes: header.file_bytes, engine_bytes: working + resting }
     }
 
     /// What `instances` copies take of GPU number `gpu` of `gpus`, by the rule that copy k sits on GPU k mod G and worker

@@ -1,9 +1,12 @@
 //! The engine: whisper.cpp through whisper-rs. It turns at most 30 s of samples into timed text and knows nothing of jobs,
 //! queues or files of audio.
 
+mod attempts;
 mod devices;
+mod listening;
 mod params;
 mod probe;
+mod repetition;
 mod text;
 
 use std::io::Write;
@@ -15,18 +18,19 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use whisper_rs::{WhisperContext, WhisperContextParameters, WhisperError, WhisperState};
 
-use crate::audio::SAMPLE_RATE;
+use crate::audio::{SAMPLE_RATE, samples_to_ms};
 use crate::error::{Error, Result};
 use crate::transcript::{ChunkRequest, ChunkText, Control, Segment, Transcriber};
+use attempts::Judge;
 pub use devices::{Demand, Device, fitting_instances, gpus};
+pub use listening::Listening;
+use listening::{States, Window};
 use params::{Parameters, Settings};
 use probe::Probe;
 
 /// whisper.cpp reads past the end of very short input and returns nothing for less than 100 ms: every call gets at least
 /// this much, filled up with silence.
 const MIN_SAMPLES: usize = SAMPLE_RATE as usize + SAMPLE_RATE as usize / 10;
-/// Above this ratio of plain to compressed length a text repeats itself; OpenAI's value.
-const MAX_COMPRESSION_RATIO: f32 = 2.4;
 /// What whisper.cpp returns when the cache of a wider search did not fit; it has then freed the state already.
 const OUT_OF_MEMORY: i32 = -7;
 /// An aborted call, by what it was doing: encoding, reading the prompt, decoding.
@@ -52,30 +56,39 @@ impl Model {
 
     /// An engine of its own for one thread, computing with `threads` threads.
     pub fn engine(&self, threads: usize) -> Result<Engine<'_>> {
-        let state = self.context.create_state().context("no memory for another engine: lower WORKER_COUNT")?;
-        Ok(Engine { context: &self.context, state: Some(state), parameters: Parameters::new(threads) })
+        let mut states = States::new(&self.context);
+        // Fails here, at the start, rather than at the first chunk.
+        states.reserve()?;
+        let parameters = Parameters::new(threads);
+        Ok(Engine { context: &self.context, states, parameters, listening: Listening::default() })
     }
 }
 
 /// One worker's engine.
 pub struct Engine<'m> {
     context: &'m WhisperContext,
-    /// Taken away when the last call left it unfit for another.
-    state: Option<WhisperState>,
+    states: States<'m>,
     parameters: Parameters,
+    listening: Listening,
 }
 
 impl Transcriber for Engine<'_> {
     fn transcribe(&mut self, request: &ChunkRequest<'_>, control: &Control) -> Result<ChunkText> {
         let samples = cleaned(request.samples);
-        let mut settings = Settings::of(request);
-        let limit = request.options.compression_ratio_threshold.unwrap_or(MAX_COMPRESSION_RATIO);
+        // Language detection hears what the call before heard, so it must always be everything. Words are timed by the
+        // probabilities of timestamps, which a trimmed window shifts: by 420 ms for one word in 22 of a clear recording.
+        let everything = request.language.is_none() || request.options.word_timestamps;
+        let window = if everything { Window::Full } else { self.listening.window(samples.len()) };
+        let judge = Judge::of(request, length_ms(request));
+        let mut settings = Settings::of(request, window);
         let mut best = self.call(request, &settings, &samples, control)?;
-        // whisper.cpp has no test of its own for repetition across segments, so it is made here, on the whole chunk.
-        while ratio_of(&best) > limit && settings.raise_temperature() {
-            let next = self.call(request, &settings, &samples, control)?;
-            if ratio_of(&next) < ratio_of(&best) {
-                best = next;
+        let mut verdict = judge.verdict(&best, &settings);
+        while let Some(next) = verdict.next(&settings) {
+            settings = next;
+            let chunk = self.call(request, &settings, &samples, control)?;
+            let on_chunk = judge.verdict(&chunk, &settings);
+            if on_chunk.beats(&verdict) {
+                (best, verdict) = (chunk, on_chunk);
             }
         }
         Ok(best)
@@ -83,6 +96,13 @@ impl Transcriber for Engine<'_> {
 }
 
 impl Engine<'_> {
+    /// The same engine with another choice of windows, for measuring one against the other.
+    #[must_use]
+    pub fn listening(mut self, listening: Listening) -> Self {
+        self.listening = listening;
+        self
+    }
+
     fn call(
         &mut self,
         request: &ChunkRequest<'_>,
@@ -90,11 +110,10 @@ impl Engine<'_> {
         samples: &[f32],
         control: &Control,
     ) -> Result<ChunkText> {
-        let mut state = match self.state.take() {
-            Some(state) => state,
-            None => self.context.create_state().context("no memory for a new engine state")?,
-        };
-        let prompt = request.prompt.map(|prompt| self.tokens(prompt)).transpose()?.unwrap_or_default();
+        let window = settings.window();
+        let mut state = self.states.take(window)?;
+        let prompt = request.prompt.filter(|_| settings.prompted());
+        let prompt = prompt.map(|prompt| self.tokens(prompt)).transpose()?.unwrap_or_default();
         let params = self.parameters.build(settings, &prompt);
         let probe = Probe::new(control);
         match probe.run(&mut state, params, samples) {
@@ -107,19 +126,19 @@ impl Engine<'_> {
                 );
             }
             Err(WhisperError::GenericError(code)) if ABORTED.contains(&code) && control.is_aborted() => {
-                self.state = Some(state);
+                self.states.put_back(window, state);
                 return Err(Error::Aborted);
             }
             Err(error) => return Err(anyhow!(error).context("whisper.cpp failed on this chunk").into()),
         }
         if control.is_aborted() {
-            self.state = Some(state);
+            self.states.put_back(window, state);
             return Err(Error::Aborted);
         }
         let chunk = self.read(request, settings, &state, &probe);
         // Random numbers were drawn from the state: a fresh one keeps each chunk's text independent of the one before.
         if !settings.samples_at_random() && !probe.fell_back() {
-            self.state = Some(state);
+            self.states.put_back(window, state);
         }
         Ok(chunk)
     }
@@ -136,10 +155,9 @@ impl Engine<'_> {
         state: &WhisperState,
         probe: &Probe<'_>,
     ) -> ChunkText {
-        let length_ms = (request.samples.len() as u64 * 1000 / u64::from(SAMPLE_RATE)).cast_signed();
         let reader = text::Reader {
             first_special_token: self.context.token_eot(),
-            length_ms,
+            length_ms: length_ms(request),
             words: request.options.word_timestamps,
         };
         let mut segments: Vec<Segment> = Vec::new();
@@ -155,6 +173,10 @@ impl Engine<'_> {
     }
 }
 
+fn length_ms(request: &ChunkRequest<'_>) -> i64 {
+    samples_to_ms(request.samples.len() as u64).cast_signed()
+}
+
 /// Samples that the engine can take: finite, within -1 to 1, long enough.
 fn cleaned(samples: &[f32]) -> Vec<f32> {
     let finite = |&sample: &f32| if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
@@ -165,10 +187,6 @@ fn cleaned(samples: &[f32]) -> Vec<f32> {
 
 fn text_of(segments: &[Segment]) -> String {
     segments.iter().map(|segment| segment.text.as_str()).collect()
-}
-
-fn ratio_of(chunk: &ChunkText) -> f32 {
-    chunk.segments.first().map_or(0.0, |segment| segment.compression_ratio)
 }
 
 /// Plain length over zlib-compressed length; 0 for no text.
@@ -197,7 +215,7 @@ mod tests {
     #[test]
     fn repetition_shows_in_the_compression_ratio() {
         assert!(compression_ratio("the quick brown fox jumps over the lazy dog") < 1.5);
-        assert!(compression_ratio(&"thank you ".repeat(40)) > MAX_COMPRESSION_RATIO);
+        assert!(compression_ratio(&"thank you ".repeat(40)) > 2.4);
         assert_eq!(compression_ratio(""), 0.0);
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use whisper_rs::{FullParams, SamplingStrategy};
 
+use super::listening::Window;
 use crate::transcript::ChunkRequest;
 
 /// Candidates at temperatures above 0 where the user names no number; OpenAI's value.
@@ -27,33 +28,62 @@ enum Search {
 /// What one call to the engine is to do.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
+    window: Window,
+    prompted: bool,
     language: Option<String>,
     search: Search,
     translate: bool,
     word_timestamps: bool,
     temperature: f32,
     temperature_inc: f32,
+    /// Whether this is a step of our own ladder of temperatures: the engine's would multiply it.
+    is_step: bool,
     no_speech_threshold: f32,
     logprob_threshold: f32,
 }
 
 impl Settings {
-    pub(super) fn of(request: &ChunkRequest<'_>) -> Self {
+    pub(super) fn of(request: &ChunkRequest<'_>, window: Window) -> Self {
         let options = request.options;
         let search = match options.beam_size {
             Some(size) => Search::Beam { size: size.cast_signed() },
             None => Search::Greedy { best_of: options.best_of.map_or(BEST_OF, u32::cast_signed) },
         };
         Self {
+            window,
+            prompted: request.prompt.is_some(),
             language: request.language.map(str::to_owned),
             search,
-            translate: options.translate,
+            translate: request.translate,
             word_timestamps: options.word_timestamps,
             temperature: options.temperature.unwrap_or(0.0),
             temperature_inc: options.temperature_inc.unwrap_or(TEMPERATURE_INC),
+            is_step: false,
             no_speech_threshold: options.no_speech_threshold.unwrap_or(NO_SPEECH_THRESHOLD),
             logprob_threshold: options.logprob_threshold.unwrap_or(LOGPROB_THRESHOLD),
         }
+    }
+
+    pub(super) fn window(&self) -> Window {
+        self.window
+    }
+
+    pub(super) fn prompted(&self) -> bool {
+        self.prompted
+    }
+
+    pub(super) fn temperature(&self) -> f32 {
+        self.temperature
+    }
+
+    /// Has the next call hear everything; false where this one did.
+    pub(super) fn open_window(&mut self) -> bool {
+        std::mem::replace(&mut self.window, Window::Full) != Window::Full
+    }
+
+    /// Gives the next call no text before the chunk; false where this one had none.
+    pub(super) fn drop_prompt(&mut self) -> bool {
+        std::mem::replace(&mut self.prompted, false)
     }
 
     /// Starts the next call one step warmer; false when there is no further step.
@@ -62,6 +92,7 @@ impl Settings {
         let possible = self.temperature_inc > 0.0 && next <= MAX_TEMPERATURE + f32::EPSILON;
         if possible {
             self.temperature = next.min(MAX_TEMPERATURE);
+            self.is_step = true;
         }
         possible
     }
@@ -95,10 +126,11 @@ impl Parameters {
             .entry(key)
             .or_insert_with_key(|(language, search)| template(language.as_deref(), *search, threads));
         let mut params: FullParams<'static, 'p> = template.clone();
+        params.set_audio_ctx(settings.window.audio_ctx());
         params.set_translate(settings.translate);
         params.set_token_timestamps(settings.word_timestamps);
         params.set_temperature(settings.temperature);
-        params.set_temperature_inc(settings.temperature_inc);
+        params.set_temperature_inc(if settings.is_step { 0.0 } else { settings.temperature_inc });
         params.set_no_speech_thold(settings.no_speech_threshold);
         params.set_logprob_thold(settings.logprob_threshold);
         // Text of one window must not lead the next one into a loop, so without a prompt there is no text at all.
@@ -135,7 +167,8 @@ mod tests {
     use crate::job::Options;
 
     fn settings(options: &Options) -> Settings {
-        Settings::of(&ChunkRequest { samples: &[], language: None, prompt: None, options })
+        let request = ChunkRequest { samples: &[], language: None, translate: false, prompt: None, options };
+        Settings::of(&request, Window::Full)
     }
 
     #[test]

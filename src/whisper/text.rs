@@ -27,12 +27,12 @@ struct Token<'a> {
 }
 
 impl Reader {
-    /// One segment, or nothing where it holds no text.
+    /// One segment, or nothing where it holds no word.
     pub(super) fn segment(&self, segment: &WhisperSegment<'_>, temperature: f32) -> Option<Segment> {
         let tokens = self.tokens(segment);
         let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.bytes).copied().collect();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        if text.trim().is_empty() {
+        if !is_spoken(&text) {
             return None;
         }
         let start_ms = self.clamped(segment.start_timestamp());
@@ -47,6 +47,7 @@ impl Reader {
             avg_logprob: sum / tokens.len() as f32,
             compression_ratio: 0.0,
             no_speech_prob: segment.no_speech_probability(),
+            speech_prob: None,
             words: self.words.then(|| words(&tokens, start_ms, end_ms)),
             tokens: tokens.iter().map(|token| token.id).collect(),
         })
@@ -79,6 +80,11 @@ impl Reader {
     }
 }
 
+/// Noise and music come out as notes, dots or pieces of characters.
+fn is_spoken(text: &str) -> bool {
+    text.chars().any(char::is_alphanumeric)
+}
+
 /// Tokens joined to words: a new one begins with a space, and in scripts without spaces with every whole character.
 fn words(tokens: &[Token<'_>], first_ms: i64, last_ms: i64) -> Vec<Word> {
     let mut words = Vec::new();
@@ -103,7 +109,7 @@ fn begins_word(before: &[Token<'_>], token: &Token<'_>) -> bool {
 }
 
 /// Thai to Khmer, and the Chinese and Japanese scripts, are written without spaces between words.
-fn is_unspaced_script(c: char) -> bool {
+pub(super) fn is_unspaced_script(c: char) -> bool {
     matches!(c, '\u{0e00}'..='\u{0eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{3040}'..='\u{30ff}'
         | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
 }
@@ -138,6 +144,12 @@ mod tests {
     fn tokens_join_to_words_at_spaces_and_punctuation_stays_with_its_word() {
         let tokens = [token(b" trans", 0, 1), token(b"cription", 1, 2), token(b",", 2, 2), token(b" done", 2, 3)];
         assert_eq!(joined(&tokens), ["transcription,", "done"]);
+    }
+
+    #[test]
+    fn a_text_without_a_letter_or_digit_was_not_spoken() {
+        assert!([" ♪♪", "...", " \u{fffd}", " -", ""].iter().all(|text| !is_spoken(text)));
+        assert!([" I", "7", "も", "ก"].iter().all(|text| is_spoken(text)));
     }
 
     #[test]

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::audio::Limits;
+use crate::audio::{self, Decoder, Limits};
 use crate::config::Config;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::job::{FrontDoor, NewJob, Options};
 use crate::keeper::Keeper;
 use crate::models::{self, ModelFile};
-use crate::prepare::Prepare;
+use crate::prepare::{Prepare, Turns};
 use crate::queue::{self, Process, Queue, WorkerState, unix_now_ms};
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
@@ -25,8 +25,12 @@ use crate::transcribe::Transcribe;
 use crate::whisper::{self, Demand, Model};
 use crate::worker::{Slot, Worker};
 
-/// Recordings decoded at the same time: decoding is fast, and a short one should not wait for a long one.
-const PREPARE_THREADS: usize = 2;
+/// Large recordings that are fetched at the same time; most of that is waiting for where they come from.
+const LARGE_FETCHERS: usize = 4;
+/// Of those, as many are decoded at the same time: each takes a core.
+const LARGE_DECODERS: usize = 2;
+/// Small recordings that are prepared at the same time; they wait for no large one.
+const SMALL_DECODERS: usize = 2;
 /// How often a stopping process looks whether its threads have ended.
 const JOIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -42,6 +46,15 @@ pub struct App {
     slots: Vec<Arc<Slot>>,
     failed_workers: Arc<AtomicUsize>,
     worker_count: usize,
+}
+
+/// Where the audio of a job is.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What may be shown of it.
+    pub name: String,
+    pub version: Option<String>,
+    pub bytes: Option<u64>,
 }
 
 /// Opens the queue of `config` without any workers, for commands that only look or steer.
@@ -72,7 +85,7 @@ impl App {
     pub fn start(config: &Config, command: &'static str, private: bool, shutdown: &Shutdown) -> Result<Self> {
         let model = models::find(&config.model_dir, &config.model_name)?;
         let queue = open_queue(config)?;
-        let spool = Spool::open(config.spool_dir())?;
+        let spool = Spool::open(config.spool_dir(), config.spool_max_bytes)?;
         let process = queue.register(command, unix_now_ms())?;
         queue.recover_dead(process.id(), unix_now_ms())?;
         let builder =
@@ -100,12 +113,13 @@ impl App {
     ///
     /// # Errors
     /// `Config` where the model cannot do what the options ask for.
-    pub fn new_job(&self, source: String, version: Option<String>, options: Options) -> Result<NewJob> {
+    pub fn new_job(&self, source: Source, options: Options) -> Result<NewJob> {
         let language = self.language(&options)?;
         Ok(NewJob {
             front_door: FrontDoor::Cli,
-            source,
-            source_version: version,
+            source: source.name,
+            source_version: source.version,
+            source_bytes: source.bytes,
             model: self.model.name.clone(),
             language,
             options,
@@ -165,8 +179,9 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn lane(&self, kind: &str) -> String {
-        queue::lane(kind, &self.model.name, self.private.then(|| self.process.id()))
+    /// Who owns the jobs that the threads take; nobody, unless they are private.
+    fn owner(&self) -> Option<&str> {
+        self.private.then(|| self.process.id())
     }
 
     fn worker(&self, name: &str, slots: &mut Vec<Arc<Slot>>) -> Worker {
@@ -181,19 +196,36 @@ impl Builder<'_> {
     }
 
     fn prepare_threads(&self, slots: &mut Vec<Arc<Slot>>) -> Result<Vec<JoinHandle<()>>> {
+        let (large, small) = (queue::prepare_lane(false, self.owner()), queue::prepare_lane(true, self.owner()));
+        let turns = Arc::new(Turns::new(LARGE_DECODERS));
         let mut threads = Vec::new();
-        for n in 0..PREPARE_THREADS {
-            let name = format!("prepare-{n}");
-            let prepare = Prepare {
-                worker: self.worker(&name, slots),
-                spool: self.spool.clone(),
-                lane: self.lane("prepare"),
-                limits: Limits { max_audio_ms: self.config.max_audio_seconds * 1000 },
-                max_audio_bytes: self.config.max_audio_bytes,
-            };
-            threads.push(spawn(name, move || prepare.worker.run(|| prepare.step()))?);
+        for n in 0..LARGE_FETCHERS {
+            threads.push(self.prepare_thread(format!("prepare-large-{n}"), large.clone(), turns.clone(), slots)?);
+        }
+        let turns = Arc::new(Turns::new(SMALL_DECODERS));
+        for n in 0..SMALL_DECODERS {
+            threads.push(self.prepare_thread(format!("prepare-small-{n}"), small.clone(), turns.clone(), slots)?);
         }
         Ok(threads)
+    }
+
+    fn prepare_thread(
+        &self,
+        name: String,
+        lane: String,
+        turns: Arc<Turns>,
+        slots: &mut Vec<Arc<Slot>>,
+    ) -> Result<JoinHandle<()>> {
+        let limits = Limits { max_audio_ms: self.config.max_audio_seconds * 1000 };
+        let prepare = Prepare {
+            worker: self.worker(&name, slots),
+            spool: self.spool.clone(),
+            lane,
+            decoder: Decoder::new(audio::own_program()?, limits),
+            turns,
+            max_audio_bytes: self.config.max_audio_bytes,
+        };
+        spawn(name, move || prepare.worker.run(|| prepare.step()))
     }
 
     fn transcribe_threads(&self, slots: &mut Vec<Arc<Slot>>, failed: &Arc<AtomicUsize>) -> Result<Vec<JoinHandle<()>>> {
@@ -209,7 +241,7 @@ impl Builder<'_> {
             let thread = EngineThread {
                 worker: self.worker(&name, slots),
                 spool: self.spool.clone(),
-                lane: self.lane("transcribe"),
+                lane: queue::transcribe_lane(&self.model.name, self.owner()),
                 model: self.model.clone(),
                 models: models.clone(),
                 instance,

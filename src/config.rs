@@ -1,6 +1,7 @@
 //! Every setting, read once from the environment and checked; nothing else in the crate reads the environment. An empty
 //! variable counts as unset, and a wrong one stops the start with its name, its value and what is allowed.
 
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +16,7 @@ const KIB: u64 = 1024;
 const GIB: u64 = KIB * KIB * KIB;
 /// A day: no wait or limit of one piece of work is longer.
 const DAY_SECONDS: u64 = 86_400;
+const MIN_SPOOL_BYTES: u64 = 16 * KIB * KIB;
 const DEFAULT_MODEL: &str = "turbo";
 const DEFAULT_HF_ENDPOINT: &str = "https://huggingface.co";
 
@@ -56,6 +58,7 @@ pub struct Config {
     pub max_audio_bytes: u64,
     pub max_audio_seconds: u64,
     pub max_queued: u64,
+    pub spool_max_bytes: u64,
     pub lease: Duration,
     pub max_attempts: u32,
     pub chunk_timeout: Duration,
@@ -80,6 +83,7 @@ struct Environment {
     max_audio_bytes: Option<String>,
     max_audio_seconds: Option<String>,
     max_queued: Option<String>,
+    spool_max_bytes: Option<String>,
     lease_seconds: Option<String>,
     max_attempts: Option<String>,
     chunk_timeout_seconds: Option<String>,
@@ -88,6 +92,14 @@ struct Environment {
     log_format: Option<String>,
     rust_log: Option<String>,
     home: Option<String>,
+}
+
+/// Where programs and libraries (those of a GPU build) are found: no settings of ours, but what a child process needs.
+const SYSTEM_PATHS: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
+
+/// The part of the environment that a child process may see: no settings, no secrets.
+pub fn system_paths() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| SYSTEM_PATHS.iter().any(|path| name == path))
 }
 
 impl Config {
@@ -121,6 +133,7 @@ impl Config {
             max_audio_bytes: bytes("MAX_AUDIO_BYTES", env.max_audio_bytes.as_deref(), 2 * GIB)?,
             max_audio_seconds: whole("MAX_AUDIO_SECONDS", env.max_audio_seconds.as_deref(), 1..=DAY_SECONDS, 43_200)?,
             max_queued: whole("MAX_QUEUED", env.max_queued.as_deref(), 1..=10_000_000, 10_000)?,
+            spool_max_bytes: spool_max_bytes(env.spool_max_bytes.as_deref())?,
             lease: seconds("LEASE_SECONDS", env.lease_seconds.as_deref(), 3..=3600, 30)?,
             max_attempts: whole("MAX_ATTEMPTS", env.max_attempts.as_deref(), 1..=100, 3)? as u32,
             chunk_timeout: seconds("CHUNK_TIMEOUT_SECONDS", env.chunk_timeout_seconds.as_deref(), 1..=3600, 300)?,
@@ -162,6 +175,16 @@ fn directories(env: &Environment) -> Result<(PathBuf, PathBuf)> {
         under_home("MODEL_DIR", env.model_dir.as_ref(), ".cache/whisperq/models")?,
         under_home("DATA_DIR", env.data_dir.as_ref(), ".local/share/whisperq")?,
     ))
+}
+
+/// Every recording that is being decoded needs room for a chunk to get on.
+fn spool_max_bytes(value: Option<&str>) -> Result<u64> {
+    let name = "SPOOL_MAX_BYTES";
+    let size = bytes(name, value, 10 * GIB)?;
+    if size < MIN_SPOOL_BYTES {
+        return Err(refused(name, value.unwrap_or_default(), "16 MiB or more"));
+    }
+    Ok(size)
 }
 
 fn refused(name: &str, value: &str, allowed: &str) -> Error {
@@ -252,6 +275,7 @@ mod tests {
         assert!(refusal(&[("LOG_FORMAT", "xml")]).contains("text or json"));
         assert!(refusal(&[("MAX_AUDIO_BYTES", "2 apples")]).contains("2 GiB"));
         assert!(refusal(&[("MAX_AUDIO_BYTES", "99999999999 GiB")]).contains("2 GiB"));
+        assert!(refusal(&[("SPOOL_MAX_BYTES", "15 MiB")]).contains("16 MiB or more"));
     }
 
     #[test]

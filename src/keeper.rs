@@ -132,10 +132,14 @@ impl Keeper {
         self.sweep()
     }
 
-    /// Removes the audio of jobs that have ended.
+    /// Removes the audio of jobs that have ended, and where room is short that of jobs nobody works on: it can be decoded
+    /// again, should somebody take them up.
     fn sweep(&self) -> Result<()> {
-        for job_id in self.queue.ended_among(self.spool.jobs()?)? {
-            self.spool.remove(&job_id)?;
+        let jobs = self.spool.jobs()?;
+        let mut unneeded = if self.spool.is_short() { self.queue.abandoned_among(&jobs)? } else { Vec::new() };
+        unneeded.extend(self.queue.ended_among(jobs)?);
+        for job_id in unneeded {
+            self.report("clear the spool", self.spool.remove(&job_id));
         }
         Ok(())
     }

@@ -4,13 +4,13 @@
 //! # The path of one job
 //!
 //! 1. A front door ([`cli`]) turns what a user typed into a [`job`] and submits it: one row, and one `prepare` task.
-//! 2. A preparing thread claims that task. [`prepare`] decodes the recording to 16 kHz mono ([`audio`]) into a file on
-//!    disk ([`spool`]), finds the silences, and hands the [`queue`] a plan: one `transcribe` task for each chunk of at most
-//!    30 s.
+//! 2. A preparing thread claims that task. [`prepare`] has the recording decoded to 16 kHz mono ([`audio`], in a process
+//!    of its own), cuts it where nobody speaks, and hands on each chunk of at most 30 s while decoding goes on: its samples
+//!    to the disk ([`spool`]), a `transcribe` task to the [`queue`]. What holds no speech goes nowhere.
 //! 3. Engine threads claim chunks, in an order that is fair between jobs. [`transcribe`] reads the samples of a chunk,
 //!    runs the engine ([`whisper`], behind [`transcript::Transcriber`]) and records the segments in the transaction that
-//!    finishes the task.
-//! 4. Whoever finishes the last chunk assembles the [`transcript`] and completes the job, in that same transaction.
+//!    finishes the task. A translation is a second such pass over every chunk.
+//! 4. Whoever finishes the last chunk of a recording that is decoded to its end assembles the [`transcript`] and completes the job, in that same transaction.
 //! 5. The front door, woken by the commit, reads the transcript and writes it in the format that was asked for.
 //!
 //! Beside them a [`keeper`] thread renews leases, stops work that was cancelled, and takes over from processes that died.
@@ -29,8 +29,8 @@
 //!
 //! Resources, each the only owner of its outside crates:
 //!
-//! - [`audio`]: from a file to samples, and where a recording can be cut
-//! - [`spool`]: decoded audio on disk
+//! - [`audio`]: from a file to samples, in a child process; speech, and where a recording can be cut
+//! - [`spool`]: the samples of waiting chunks on disk, within bounds
 //! - [`db`]: the database file, its settings, its one writer
 //! - [`http_client`]: a plain download
 //! - [`models`]: model files, found, fetched, converted, checked

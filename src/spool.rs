@@ -1,142 +1,215 @@
-//! Decoded audio on disk between `prepare` and the last chunk: one file of raw 32-bit samples per job, so that a chunk is
-//! one read at an offset and a killed process decodes nothing twice. A file counts only once it has its final name.
+//! Decoded audio on disk between `prepare` and the engine: one file of raw 32-bit samples for each chunk that is still to
+//! be transcribed, so that a killed process decodes nothing twice and a recording takes room only as far as it is ahead of
+//! the workers. A file counts only once it has its final name.
 
 use std::fs::File;
-use std::io::{BufWriter, ErrorKind, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::error::Result;
 
 const BYTES_PER_SAMPLE: u64 = 4;
-const EXTENSION: &str = "f32";
-const UNFINISHED: &str = "part";
+/// How often room is looked for while there is none: other processes make some without a word.
+const LOOK: Duration = Duration::from_millis(250);
+/// After this long without room, and every so often again, the log says why nothing is decoded.
+const REMIND: Duration = Duration::from_secs(60);
 
 /// The folder of one DATA_DIR; clones share it.
 #[derive(Clone, Debug)]
 pub struct Spool {
     folder: PathBuf,
+    max_bytes: u64,
+    room: Arc<Room>,
+}
+
+/// Held from the look at the files to the end of the write, so that two writers never take the same room.
+#[derive(Debug, Default)]
+struct Room {
+    lock: Mutex<()>,
+    made: Condvar,
+    /// Whether a writer waits.
+    is_short: AtomicBool,
 }
 
 impl Spool {
-    pub fn open(folder: PathBuf) -> Result<Self> {
+    /// `max_bytes`: the most that all files together may take.
+    pub fn open(folder: PathBuf, max_bytes: u64) -> Result<Self> {
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { folder })
+        Ok(Self { folder, max_bytes, room: Arc::default() })
     }
 
-    /// Starts the file of a job; nobody sees it before `finish`.
-    pub fn create(&self, job_id: &str, attempt: i64) -> Result<SpoolWriter> {
-        // Named by attempt too: an earlier one that lost its lease may still be writing.
-        let unfinished = self.folder.join(format!("{job_id}.{attempt}.{UNFINISHED}"));
-        let file = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
-        Ok(SpoolWriter { file: BufWriter::new(file), unfinished, path: self.path(job_id) })
+    /// Writes the samples of a job that begin at `start`, waiting while the spool is full; `wait` is called again and
+    /// again meanwhile and ends the wait with an error.
+    pub fn write(&self, job_id: &str, start: u64, samples: &[f32], wait: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let bytes = samples.len() as u64 * BYTES_PER_SAMPLE;
+        let mut room = self.room.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waited = Duration::ZERO;
+        while self.used_bytes()? + bytes > self.max_bytes {
+            self.room.is_short.store(true, Ordering::Relaxed);
+            wait()?;
+            room = self.room.made.wait_timeout(room, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            waited += LOOK;
+            if waited >= REMIND {
+                tracing::warn!(job = job_id, "SPOOL_MAX_BYTES={} is full: waiting for the workers", self.max_bytes);
+                waited = Duration::ZERO;
+            }
+        }
+        self.room.is_short.store(false, Ordering::Relaxed);
+        let path = self.path(job_id, start, start + samples.len() as u64);
+        write_whole(&path, samples).with_context(|| format!("cannot write {}; is the disk full?", path.display()))?;
+        Ok(())
     }
 
-    /// Samples `from..to` of a job, or `None` where its audio is not here (any more).
-    pub fn read(&self, job_id: &str, from: u64, to: u64) -> Result<Option<Vec<f32>>> {
-        let path = self.path(job_id);
-        let file = match File::open(&path) {
+    /// Samples `start..end` of a job, as they were written; `None` where they are not here (any more).
+    pub fn read(&self, job_id: &str, start: u64, end: u64) -> Result<Option<Vec<f32>>> {
+        let mut file = match File::open(self.path(job_id, start, end)) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(anyhow::Error::new(error).context("cannot read the spool").into()),
         };
-        let mut bytes = vec![0; ((to - from) * BYTES_PER_SAMPLE) as usize];
-        match file.read_exact_at(&mut bytes, from * BYTES_PER_SAMPLE) {
-            // Cut short by a full disk or a loss of power: as good as gone.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-            read => read.context("cannot read the spool")?,
-        }
+        let mut bytes = Vec::with_capacity(((end - start) * BYTES_PER_SAMPLE) as usize);
+        file.read_to_end(&mut bytes).context("cannot read the spool")?;
         let (samples, _) = bytes.as_chunks::<4>();
-        Ok(Some(samples.iter().map(|&sample| f32::from_le_bytes(sample)).collect()))
+        let samples: Vec<f32> = samples.iter().map(|&sample| f32::from_le_bytes(sample)).collect();
+        Ok((samples.len() as u64 == end - start).then_some(samples))
     }
 
-    /// The jobs that have files here, finished or not.
-    pub fn jobs(&self) -> Result<Vec<String>> {
-        let mut jobs = Vec::new();
-        for entry in std::fs::read_dir(&self.folder).context("cannot list the spool")? {
-            let name = entry.context("cannot list the spool")?.file_name();
-            jobs.extend(name.to_string_lossy().split('.').next().map(str::to_owned));
-        }
-        jobs.dedup();
-        Ok(jobs)
+    pub fn holds(&self, job_id: &str, start: u64, end: u64) -> bool {
+        self.path(job_id, start, end).metadata().is_ok_and(|file| file.len() == (end - start) * BYTES_PER_SAMPLE)
+    }
+
+    /// Removes one chunk. What is gone already is fine.
+    pub fn remove_chunk(&self, job_id: &str, start: u64, end: u64) {
+        let _ = std::fs::remove_file(self.path(job_id, start, end));
+        self.room.made.notify_all();
     }
 
     /// Removes everything of a job. What is gone already is fine.
     pub fn remove(&self, job_id: &str) -> Result<()> {
-        for entry in std::fs::read_dir(&self.folder).context("cannot list the spool")?.flatten() {
-            if entry.file_name().to_string_lossy().split('.').next() == Some(job_id) {
-                let _ = std::fs::remove_file(entry.path());
+        match std::fs::remove_dir_all(self.folder.join(job_id)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(anyhow::Error::new(error).context("cannot clear the spool").into());
             }
+            _ => {}
         }
+        self.room.made.notify_all();
         Ok(())
     }
 
-    fn path(&self, job_id: &str) -> PathBuf {
-        self.folder.join(format!("{job_id}.{EXTENSION}"))
+    /// Whether somebody waited for room when this was last looked at.
+    pub fn is_short(&self) -> bool {
+        self.room.is_short.load(Ordering::Relaxed)
     }
-}
 
-/// A file being written. Dropping it without `finish` removes it.
-pub struct SpoolWriter {
-    file: BufWriter<File>,
-    unfinished: PathBuf,
-    path: PathBuf,
-}
+    /// The jobs that have files here, finished or not. What else lies here is not ours.
+    pub fn jobs(&self) -> Result<Vec<String>> {
+        let entries = std::fs::read_dir(&self.folder).context("cannot list the spool")?.flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        Ok(folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    }
 
-impl SpoolWriter {
-    pub fn write(&mut self, samples: &[f32]) -> Result<()> {
-        for sample in samples {
-            self.file.write_all(&sample.to_le_bytes()).context("cannot write the spool; is the disk full?")?;
+    /// What all files take, those of other processes and unfinished ones too.
+    fn used_bytes(&self) -> Result<u64> {
+        let mut used = 0;
+        for job in std::fs::read_dir(&self.folder).context("cannot list the spool")?.flatten() {
+            // A folder or a file that has just gone takes no room.
+            let Ok(files) = std::fs::read_dir(job.path()) else { continue };
+            used += files.flatten().filter_map(|file| Some(file.metadata().ok()?.len())).sum::<u64>();
         }
-        Ok(())
+        Ok(used)
     }
 
-    /// Gives the file its final name, in place of an earlier one.
-    pub fn finish(mut self) -> Result<()> {
-        self.file.flush().context("cannot write the spool; is the disk full?")?;
-        // The plan that follows survives a loss of power, so what it speaks of must too.
-        self.file.get_ref().sync_data().context("cannot write the spool; is the disk full?")?;
-        rename(&self.unfinished, &self.path)
+    fn path(&self, job_id: &str, start: u64, end: u64) -> PathBuf {
+        self.folder.join(job_id).join(format!("{start}-{end}.f32"))
     }
 }
 
-impl Drop for SpoolWriter {
-    fn drop(&mut self) {
-        // After `finish` there is nothing of that name.
-        let _ = std::fs::remove_file(&self.unfinished);
+fn write_whole(path: &Path, samples: &[f32]) -> anyhow::Result<()> {
+    let folder = path.parent().context("no folder")?;
+    std::fs::create_dir_all(folder)?;
+    // A name of its own: an earlier attempt that lost its lease may still be writing the same chunk.
+    let file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut writer = BufWriter::new(file.as_file());
+    for sample in samples {
+        writer.write_all(&sample.to_le_bytes())?;
     }
-}
-
-fn rename(from: &Path, to: &Path) -> Result<()> {
-    Ok(std::fs::rename(from, to).with_context(|| format!("cannot rename {}", from.display()))?)
+    writer.flush()?;
+    drop(writer);
+    // The plan that follows survives a loss of power, so what it speaks of must too.
+    file.as_file().sync_data()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
-    #[test]
-    fn samples_come_back_by_position_and_only_after_the_file_is_finished() {
+    fn no_wait() -> Result<()> {
+        panic!("there is room")
+    }
+
+    fn spool(max_bytes: u64) -> (tempfile::TempDir, Spool) {
         let folder = tempfile::tempdir().unwrap();
-        let spool = Spool::open(folder.path().join("spool")).unwrap();
-        let mut writer = spool.create("job", 1).unwrap();
-        writer.write(&[0.0, 0.25, -0.5, 1.0]).unwrap();
-        assert_eq!(spool.read("job", 0, 1).unwrap(), None, "not finished yet");
-        writer.finish().unwrap();
-        assert_eq!(spool.read("job", 1, 3).unwrap(), Some(vec![0.25, -0.5]));
-        assert_eq!(spool.read("job", 3, 5).unwrap(), None, "beyond the end");
-        assert_eq!(spool.jobs().unwrap(), ["job"]);
-        spool.remove("job").unwrap();
-        assert_eq!(spool.read("job", 1, 3).unwrap(), None);
+        let spool = Spool::open(folder.path().join("spool"), max_bytes).unwrap();
+        (folder, spool)
     }
 
     #[test]
-    fn an_unfinished_file_is_removed_with_its_writer() {
-        let folder = tempfile::tempdir().unwrap();
-        let spool = Spool::open(folder.path().to_owned()).unwrap();
-        drop(spool.create("job", 1).unwrap());
+    fn chunks_come_back_by_position_until_they_are_removed() {
+        let (_folder, spool) = spool(1000);
+        spool.write("job", 10, &[0.0, 0.25, -0.5], &mut no_wait).unwrap();
+        spool.write("job", 20, &[1.0], &mut no_wait).unwrap();
+        assert_eq!(spool.read("job", 10, 13).unwrap(), Some(vec![0.0, 0.25, -0.5]));
+        assert!(spool.holds("job", 10, 13));
+        assert_eq!(spool.read("job", 10, 14).unwrap(), None, "another chunk");
+        assert_eq!(spool.jobs().unwrap(), ["job"]);
+        spool.remove_chunk("job", 10, 13);
+        assert_eq!(spool.read("job", 10, 13).unwrap(), None);
+        assert!(!spool.holds("job", 10, 13));
+        spool.remove("job").unwrap();
+        spool.remove("job").unwrap();
+        assert_eq!(spool.read("job", 20, 21).unwrap(), None);
         assert!(spool.jobs().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_counts_as_gone() {
+        let (_folder, spool) = spool(1000);
+        spool.write("job", 0, &[1.0, 2.0], &mut no_wait).unwrap();
+        File::options().write(true).open(spool.path("job", 0, 2)).unwrap().set_len(7).unwrap();
+        assert_eq!(spool.read("job", 0, 2).unwrap(), None);
+        assert!(!spool.holds("job", 0, 2));
+    }
+
+    #[test]
+    fn a_full_spool_takes_more_only_when_room_was_made() {
+        let (_folder, spool) = spool(8);
+        spool.write("one", 0, &[1.0, 2.0], &mut no_wait).unwrap();
+        let mut give_up = || Err(Error::Aborted);
+        assert!(matches!(spool.write("two", 0, &[3.0], &mut give_up), Err(Error::Aborted)));
+        assert_eq!(spool.read("two", 0, 1).unwrap(), None);
+        assert!(spool.is_short());
+        let mut make_room = || {
+            spool.remove_chunk("one", 0, 2);
+            Ok(())
+        };
+        spool.write("two", 0, &[3.0], &mut make_room).unwrap();
+        assert_eq!(spool.read("two", 0, 1).unwrap(), Some(vec![3.0]));
+        assert!(!spool.is_short());
+    }
+
+    #[test]
+    fn what_is_no_folder_of_a_job_is_left_alone() {
+        let (folder, spool) = spool(1000);
+        std::fs::write(folder.path().join("spool/.DS_Store"), "x").unwrap();
+        spool.write("job", 0, &[1.0], &mut no_wait).unwrap();
+        assert_eq!(spool.jobs().unwrap(), ["job"]);
     }
 }

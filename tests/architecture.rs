@@ -19,7 +19,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("job", &["error"]),
     ("transcript", &["error", "job"]),
     ("shutdown", &[]),
-    ("audio", &["error"]),
+    ("audio", &["error", "config"]),
     ("spool", &["error"]),
     ("db", &["error"]),
     ("http_client", &[]),
@@ -50,7 +50,10 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "transcribe",
         ],
     ),
-    ("cli", &["error", "config", "job", "transcript", "shutdown", "models", "queue", "system", "prepare", "app"]),
+    (
+        "cli",
+        &["error", "config", "job", "transcript", "shutdown", "audio", "models", "queue", "system", "prepare", "app"],
+    ),
     ("main", &["cli"]),
 ];
 
@@ -58,26 +61,30 @@ const ARROWS: [(&str, &[&str]); 20] = [
 const COMMON: [&str; 5] = ["anyhow", "serde", "serde_json", "thiserror", "tracing"];
 
 /// Who may name all the others.
-const OWNERS: [(&str, &[&str]); 23] = [
+const OWNERS: [(&str, &[&str]); 27] = [
     ("clap", &["cli"]),
     ("comfy_table", &["cli"]),
     ("csv", &["cli"]),
     ("envy", &["config"]),
     ("fastrand", &["models", "db", "worker"]),
     ("flate2", &["whisper"]),
-    ("half", &["models"]),
+    ("half", &["models", "audio"]),
     ("indicatif", &["cli"]),
     ("jiff", &["queue"]),
     ("r2d2", &["db"]),
     ("r2d2_sqlite", &["db"]),
+    ("realfft", &["audio"]),
     ("reqwest", &["http_client"]),
     ("rubato", &["audio"]),
     ("rusqlite", &["db", "queue", "system"]),
+    ("rustix", &["audio"]),
     ("rustls", &["http_client"]),
     ("sha1", &["models"]),
     ("signal_hook", &["cli"]),
     ("std::env", &["config"]),
     ("symphonia", &["audio"]),
+    ("symphonia_adapter_libopus", &["audio"]),
+    ("tempfile", &["spool"]),
     ("tracing_subscriber", &["cli"]),
     ("uuid", &["queue"]),
     ("whisper_rs", &["whisper"]),

@@ -6,5 +6,7 @@ mod audio;
 mod cli;
 mod engine;
 mod models;
+mod plan;
+mod prepare;
 mod queue;
 mod support;

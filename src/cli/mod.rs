@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and which command it goes to. Only this front door prints.
 
+mod decode;
 mod interrupt;
 mod jobs;
 mod models;
@@ -45,6 +46,8 @@ enum Command {
     Models(models::Args),
     Sql(sql::Args),
     System(sql::SystemArgs),
+    #[command(hide = true)]
+    Decode(decode::Args),
 }
 
 /// How a command that ran to its end went.
@@ -61,7 +64,7 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match Config::from_env().and_then(|config| dispatch(cli.command, config)) {
+    match dispatch(cli.command) {
         Ok(Done::Well) => ExitCode::SUCCESS,
         Ok(Done::WithFailures) => ExitCode::from(FAILED),
         Err(error) => {
@@ -71,15 +74,23 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command, config: Config) -> Result<Done> {
-    start_logging(&config)?;
+fn dispatch(command: Command) -> Result<Done> {
     match command {
-        Command::Transcribe(args) => transcribe::run(args, config),
-        Command::Jobs(args) => jobs::run(args, &config),
-        Command::Models(args) => models::run(args, &config),
-        Command::Sql(args) => sql::run(&args, &config),
-        Command::System(_) => sql::run_system(&config),
+        Command::Transcribe(args) => transcribe::run(args, start()?),
+        Command::Jobs(args) => jobs::run(args, &start()?),
+        Command::Models(args) => models::run(args, &start()?),
+        Command::Sql(args) => sql::run(&args, &start()?),
+        Command::System(_) => sql::run_system(&start()?),
+        // A child that has no environment to take settings from, and writes its verdict in place of a log.
+        Command::Decode(args) => decode::run(&args),
     }
+}
+
+/// What every command begins with.
+fn start() -> Result<Config> {
+    let config = Config::from_env()?;
+    start_logging(&config)?;
+    Ok(config)
 }
 
 /// Help and version are answers; a typing error is one line.

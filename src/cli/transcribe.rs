@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use super::output::Output;
 use super::progress::Bars;
 use super::{Done, interrupt, report};
-use crate::app::App;
+use crate::app::{App, Source};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::job::{Job, JobState, Options};
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(200);
     after_help = "Example: whisperq transcribe --model tiny.en --format srt --output-dir subtitles talk.mp3 interview.wav"
 )]
 pub(super) struct Args {
-    /// WAV or MP3 files
+    /// Recordings or films
     #[arg(required = true)]
     files: Vec<String>,
     /// Model to use [default: MODEL_NAME]
@@ -48,7 +48,10 @@ pub(super) struct Args {
     /// Times for every word (in verbose_json)
     #[arg(long)]
     word_timestamps: bool,
-    /// Write English, whatever is spoken
+    /// Leave out what holds no speech [default: true]
+    #[arg(long, value_name = "true|false")]
+    vad: Option<bool>,
+    /// Write English, whatever is spoken; takes a second pass
     #[arg(long)]
     translate: bool,
     /// Names and style to expect
@@ -91,6 +94,7 @@ impl Args {
             beam_size: self.beam_size,
             best_of: self.best_of,
             word_timestamps: self.word_timestamps,
+            vad: self.vad,
             condition_on_previous_text: self.condition_on_previous_text,
             no_speech_threshold: self.no_speech_threshold,
             logprob_threshold: self.logprob_threshold,
@@ -130,8 +134,8 @@ fn submit(app: &App, files: &[String], options: &Options) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for file in files {
         let job = match source(file) {
-            Ok((source, version)) => {
-                let job = app.new_job(source, Some(version), options.clone())?;
+            Ok(source) => {
+                let job = app.new_job(source, options.clone())?;
                 let submitted = app.queue.resume_or_submit(job, unix_now_ms())?;
                 tracing::info!(job = submitted.id, file, resumed = submitted.resumed, "submitted");
                 Ok(submitted.id)
@@ -143,8 +147,8 @@ fn submit(app: &App, files: &[String], options: &Options) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// The full path of a file and its version.
-fn source(file: &str) -> Result<(String, String)> {
+/// A file, by its full path.
+fn source(file: &str) -> Result<Source> {
     if file.contains("://") {
         return Err(Error::invalid("unsupported_source", "only files on this machine can be read: download it first"));
     }
@@ -153,10 +157,11 @@ fn source(file: &str) -> Result<(String, String)> {
         ErrorKind::NotFound => Error::invalid("not_found", "there is no such file: check the path"),
         _ => Error::invalid("not_found", format!("cannot read it: {error}")),
     })?;
-    let version = file_version(&full)
+    let (version, bytes) = file_version(&full)
         .ok_or_else(|| Error::invalid("not_found", "it is not a file: name the recordings one by one"))?;
     let full = full.into_os_string().into_string();
-    Ok((full.map_err(|_| Error::invalid("not_found", "its path is not UTF-8: rename it"))?, version))
+    let name = full.map_err(|_| Error::invalid("not_found", "its path is not UTF-8: rename it"))?;
+    Ok(Source { name, version: Some(version), bytes: Some(bytes) })
 }
 
 /// Hands out each transcript in the order of the files as soon as it is there.

@@ -1,0 +1,189 @@
+//! The `prepare` step: decode a recording, cut it where nobody speaks, and hand each chunk to the spool and the queue while
+//! decoding goes on. A repeated preparation goes on from what the one before has left.
+
+mod rebuild;
+mod turns;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::audio::{self, Chunk, Decoder, PlanSettings, PlannedChunk, Planner};
+use crate::error::{Error, Result};
+use crate::queue::{Claim, Order, Plan, Stored, Work, unix_now_ms};
+use crate::spool::Spool;
+use crate::transcript::Control;
+use crate::worker::{Outcome, Worker};
+use rebuild::Rebuild;
+pub use turns::Turns;
+
+/// What a preparing thread works with.
+pub struct Prepare {
+    pub worker: Worker,
+    pub spool: Spool,
+    pub lane: String,
+    pub decoder: Decoder,
+    /// Shared by the threads that take turns in decoding.
+    pub turns: Arc<Turns>,
+    pub max_audio_bytes: u64,
+}
+
+impl Prepare {
+    /// Prepares one job, if one is waiting.
+    pub fn step(&self) -> Result<Outcome> {
+        let worker = &self.worker;
+        let claim =
+            worker.queue.claim("prepare", &self.lane, &worker.process_id, worker.slot.worker_id(), unix_now_ms())?;
+        let Some(claim) = claim else { return Ok(Outcome::Idle) };
+        let Work::Prepare(stored) = &claim.work else { return Ok(Outcome::Idle) };
+        let span =
+            tracing::info_span!("prepare", job = claim.job_id, task = claim.task.id, worker = worker.slot.worker_id());
+        let _entered = span.enter();
+        worker.perform(
+            claim.task,
+            |control| self.prepare(&claim, stored, control),
+            |plan| worker.queue.finish_prepare(claim.task, plan, unix_now_ms()),
+        );
+        Ok(Outcome::Worked)
+    }
+
+    /// The end of the plan, or nothing where the job has one and only its samples were wanted.
+    fn prepare(&self, claim: &Claim, stored: &Stored, control: &Control) -> Result<Option<Plan>> {
+        let path = Path::new(&claim.source);
+        let _turn = self.turns.take(&mut || go_on(control))?;
+        let check = || check_file(path, claim.source_version.as_deref(), self.max_audio_bytes);
+        check()?;
+        let mut split = Split::new(self, claim, stored, control);
+        let decoded = self.decoder.decode(path, &mut || go_on(control), &mut |block| split.push(block))?;
+        // What was written over meanwhile may be half of one and half of the other.
+        check()?;
+        let chunks = split.finish()?;
+        let audio_ms = audio::samples_to_ms(decoded.samples).cast_signed();
+        tracing::info!(audio_ms, chunks, "decoded");
+        if stored.planned {
+            return Ok(None);
+        }
+        let mut warnings = decoded.warnings;
+        if chunks == 0 && stored.end_sample == 0 {
+            warnings.push("no speech was found in the recording".to_owned());
+        }
+        Ok(Some(Plan { audio_ms, warnings }))
+    }
+}
+
+/// Ticks, and says when to stop.
+fn go_on(control: &Control) -> Result<()> {
+    control.tick();
+    if control.is_aborted() { Err(Error::Aborted) } else { Ok(()) }
+}
+
+/// Where the samples of one recording go: into the chunks of an earlier plan that lack theirs, and into a new plan.
+struct Split<'a> {
+    queued: Queued<'a>,
+    rebuild: Rebuild,
+    /// Absent where the plan is complete.
+    planner: Option<Planner>,
+}
+
+/// The chunks on their way to the spool and the queue.
+struct Queued<'a> {
+    prepare: &'a Prepare,
+    claim: &'a Claim,
+    control: &'a Control,
+    order: Order,
+    /// Chunks up to here are known from an earlier attempt.
+    known_samples: u64,
+    added: usize,
+}
+
+impl<'a> Split<'a> {
+    fn new(prepare: &'a Prepare, claim: &'a Claim, stored: &Stored, control: &'a Control) -> Self {
+        let lacking = stored.unfinished.iter().copied();
+        let lacking = lacking.filter(|&(start, end)| !prepare.spool.holds(&claim.job_id, start, end)).collect();
+        // Words are timed with the full window, whatever is in it.
+        let max_chunk_seconds =
+            if claim.options.word_timestamps { audio::LONG_CHUNK_SECONDS } else { audio::SHORT_CHUNK_SECONDS };
+        let settings = PlanSettings { max_chunk_ms: max_chunk_seconds * 1000, vad: claim.options.skips_silence() };
+        Self {
+            queued: Queued { prepare, claim, control, order: order(claim), known_samples: stored.end_sample, added: 0 },
+            rebuild: Rebuild::new(lacking),
+            planner: (!stored.planned).then(|| Planner::new(settings)),
+        }
+    }
+
+    fn push(&mut self, block: &[f32]) -> Result<()> {
+        go_on(self.queued.control)?;
+        let Self { queued, rebuild, planner } = self;
+        rebuild.push(block, &mut |start, samples| queued.restore(start, samples))?;
+        planner.as_mut().map_or(Ok(()), |planner| planner.push(block, &mut |chunk| queued.add(chunk)))
+    }
+
+    /// How many chunks were added to the plan.
+    fn finish(mut self) -> Result<usize> {
+        self.rebuild.finish()?;
+        if let Some(planner) = self.planner {
+            planner.finish(&mut |chunk| self.queued.add(chunk))?;
+        }
+        Ok(self.queued.added)
+    }
+}
+
+impl Queued<'_> {
+    /// Queues what of a chunk is not known from an earlier attempt. The plan is the same in every attempt of the same
+    /// program; after an upgrade a chunk may lie across the end of what is known.
+    fn add(&mut self, planned: PlannedChunk) -> Result<()> {
+        let PlannedChunk { chunk, samples } = planned;
+        let start_sample = chunk.start_sample.max(self.known_samples);
+        if start_sample >= chunk.end_sample {
+            return Ok(());
+        }
+        self.spool(start_sample, &samples[(start_sample - chunk.start_sample) as usize..])?;
+        let chunk = Chunk { start_sample, ..chunk };
+        self.prepare.worker.queue.add_chunks(self.claim.task, vec![chunk], self.order, unix_now_ms())?;
+        self.added += 1;
+        Ok(())
+    }
+
+    /// Gives a chunk that was queued before its samples back, and lets it go on if it waits for them: should all of them
+    /// wait until the last is there, a full spool would never empty.
+    fn restore(&self, start_sample: u64, samples: &[f32]) -> Result<()> {
+        self.spool(start_sample, samples)?;
+        self.prepare.worker.queue.release_chunk(self.claim.task, start_sample, unix_now_ms())
+    }
+
+    fn spool(&self, start_sample: u64, samples: &[f32]) -> Result<()> {
+        self.prepare.spool.write(&self.claim.job_id, start_sample, samples, &mut || go_on(self.control))
+    }
+}
+
+/// Chunks run side by side unless one needs what an earlier one finds.
+fn order(claim: &Claim) -> Order {
+    if claim.options.condition_on_previous_text {
+        Order::Chain
+    } else if claim.language.is_none() {
+        Order::FirstThenRest
+    } else {
+        Order::Free
+    }
+}
+
+/// What tells one version of a file from another, and its size in bytes; `None` where there is no such file.
+pub fn file_version(path: &Path) -> Option<(String, u64)> {
+    let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let modified = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some((format!("{}-{}", metadata.len(), modified.as_nanos()), metadata.len()))
+}
+
+fn check_file(path: &Path, version: Option<&str>, max_bytes: u64) -> Result<()> {
+    let Some((found, bytes)) = file_version(path) else {
+        return Err(Error::invalid("not_found", format!("cannot read {}: no such file", path.display())));
+    };
+    if bytes > max_bytes {
+        let message = format!("{} has {bytes} bytes, more than MAX_AUDIO_BYTES={max_bytes}", path.display());
+        return Err(Error::invalid("too_large", message));
+    }
+    if version.is_some_and(|version| version != found) {
+        let message = format!("{} was changed after it was submitted: submit it again", path.display());
+        return Err(Error::invalid("source_changed", message));
+    }
+    Ok(())
+}

@@ -27,8 +27,8 @@ const MIN_STREAM_PACKETS: u64 = 3;
 /// Silence is handed on in pieces of at most this many frames.
 const SILENCE_FRAMES: usize = 4096;
 
-/// A film's last packet need not end where its track does, and its length may count what the encoder added.
-const MP4_SLACK_MS: u64 = 500;
+/// A last packet need not end where its track does, and the track's length may count what the encoder added.
+const SLACK_MS: u64 = 500;
 
 /// Why a file was not decoded.
 pub(super) enum Failure {
@@ -209,18 +209,20 @@ impl Recording {
         if too_few || self.decoded_packets < self.damaged_packets {
             return Err(not_audio().into());
         }
-        let slack = match self.opened.kind.container {
-            Container::Mp4 => u64::from(self.sample_rate()) * MP4_SLACK_MS / 1000,
-            _ => 0,
+        let slack = u64::from(self.sample_rate()) * SLACK_MS / 1000;
+        let (reached, slack) = match self.opened.kind.container {
+            Container::Matroska => (self.timeline.reached(), slack),
+            Container::Mp4 => (self.frames, slack),
+            _ => (self.frames, 0),
         };
         let mut warnings = self.opened.warnings;
         if self.damaged_packets > 0 {
             let packets = self.decoded_packets + self.damaged_packets;
             warnings.push(format!("damaged: {} of {packets} packets were replaced by silence", self.damaged_packets));
         }
-        let promised = self.opened.promised_frames.filter(|&promised| self.frames.saturating_add(slack) < promised);
+        let promised = self.opened.promised_frames.filter(|&promised| reached.saturating_add(slack) < promised);
         if let Some(promised) = promised {
-            let seconds = (promised - self.frames) as f64 / f64::from(self.opened.sample_rate);
+            let seconds = (promised - reached) as f64 / f64::from(self.opened.sample_rate);
             warnings.push(format!("truncated: the file ends {seconds:.1} s before the length in its header"));
         } else if self.is_cut_short {
             let seconds = self.frames as f64 / f64::from(self.opened.sample_rate);

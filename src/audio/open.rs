@@ -108,7 +108,10 @@ fn probe(file: File, kind: Kind, starts: &Starts) -> Result<Opened, Failure> {
         kind,
         timeline: timeline(kind.container, &track, sample_rate, starts),
         unsaid_delay: unsaid_delay(&track, starts),
-        promised_frames: promised_frames(kind.container, &track, &params),
+        promised_frames: match kind.container {
+            Container::Matroska => frames_of_file(&*format, sample_rate),
+            container => promised_frames(container, &track, &params),
+        },
         format,
         decoder,
         track,
@@ -230,6 +233,13 @@ fn opus_delay(params: &AudioCodecParameters) -> u32 {
         (&[low, high], _) => u16::from_le_bytes([low, high]).into(),
         _ => 0,
     }
+}
+
+/// A Matroska file gives only the length of its longest track, which is the audio's where there is no other.
+fn frames_of_file(format: &dyn FormatReader, sample_rate: u32) -> Option<u64> {
+    let (info, alone) = (format.media_info(), format.tracks().len() == 1);
+    let duration = info.duration.filter(|_| alone)?.get().cast_signed();
+    Some(super::timeline::frames_at(info.time_base?, sample_rate, duration).max(0).cast_unsigned())
 }
 
 /// What a header says before the audio may be a guess or a hope, depending on the container.

@@ -56,6 +56,11 @@ impl Timeline {
         self.silence_until(self.next.saturating_add_unsigned(frames.min(FARTHEST_FRAME as u64)));
     }
 
+    /// How far the recording has got, in frames.
+    pub(super) fn reached(&self) -> u64 {
+        self.next.max(0).cast_unsigned()
+    }
+
     /// At most `limit` frames of the silence that is due, 0 when there is none.
     pub(super) fn take_silence(&mut self, limit: usize) -> usize {
         let taken = self.silence.min(limit as u64);

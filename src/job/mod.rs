@@ -4,7 +4,7 @@
 pub mod language;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
@@ -14,6 +14,8 @@ const MAX_DECODERS: u32 = 8;
 const MAX_PROMPT_BYTES: usize = 8 * 1024;
 const MAX_METADATA_BYTES: usize = 64 * 1024;
 const MAX_PRIORITY: i32 = 10;
+/// Options whose text is meant as it is, even where it looks like a number.
+const TEXTS: [&str; 3] = ["model", "language", "prompt"];
 
 /// The options of a job, under the same names at every front door. What is not given keeps the engine's default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -74,6 +76,21 @@ pub struct Options {
 }
 
 impl Options {
+    /// Reads options that come one by one under their names; numbers and truth values may be text, as forms send them.
+    ///
+    /// # Errors
+    /// `Config` that names the option and what is wrong with it.
+    pub fn from_fields(fields: Map<String, Value>) -> Result<Self> {
+        let mut known = Map::new();
+        for (name, value) in fields {
+            let value = if TEXTS.contains(&name.as_str()) { value } else { untexted(value) };
+            let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
+            serde_json::from_value::<Self>(alone).map_err(|error| wrong_field(&name, &error))?;
+            known.insert(name, value);
+        }
+        serde_json::from_value(Value::Object(known)).map_err(|error| Error::Config(error.to_string()))
+    }
+
     /// Checks every value and brings the language to its code.
     ///
     /// # Errors
@@ -116,6 +133,23 @@ impl Options {
         }
         warnings
     }
+}
+
+/// What a form's text stands for, where it stands for anything else. An empty one is no value.
+fn untexted(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.trim().is_empty() => Value::Null,
+        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        other => other,
+    }
+}
+
+fn wrong_field(name: &str, error: &serde_json::Error) -> Error {
+    let text = error.to_string();
+    if text.starts_with("unknown field") {
+        return Error::Config(format!("there is no option {name}: leave it out or correct its name"));
+    }
+    Error::Config(format!("{name} is not understood: {text}"))
 }
 
 /// A year: longer waits are typing errors.
@@ -204,12 +238,14 @@ impl std::fmt::Display for JobState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrontDoor {
     Cli,
+    Http,
 }
 
 impl FrontDoor {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cli => "cli",
+            Self::Http => "http",
         }
     }
 }
@@ -217,6 +253,10 @@ impl FrontDoor {
 /// A job about to be queued.
 #[derive(Clone, Debug)]
 pub struct NewJob {
+    /// From `queue::new_id`.
+    pub id: String,
+    /// The submitter's own name for it: a second submit under the same one gives the first job.
+    pub idempotency_key: Option<String>,
     pub front_door: FrontDoor,
     /// What may be shown of where the audio is.
     pub source: String,
@@ -305,6 +345,28 @@ mod tests {
     fn languages_come_by_code_or_name_and_auto_means_none() {
         assert_eq!(parse(r#"{"language": "English"}"#).unwrap().language.as_deref(), Some("en"));
         assert_eq!(parse(r#"{"language": "auto"}"#).unwrap().language, None);
+    }
+
+    #[test]
+    fn a_form_sends_numbers_and_truth_values_as_text() {
+        let fields = r#"{"beam_size": "3", "vad": "false", "prompt": "42", "metadata": "{\"a\": 1}", "best_of": "",
+            "temperature": 0.5, "translate": "true"}"#;
+        let options = Options::from_fields(serde_json::from_str(fields).unwrap()).unwrap();
+        assert_eq!((options.beam_size, options.vad, options.best_of), (Some(3), Some(false), None));
+        assert_eq!((options.temperature, options.prompt.as_deref()), (Some(0.5), Some("42")));
+        assert!(options.translate && options.metadata.unwrap()["a"] == 1);
+    }
+
+    #[test]
+    fn a_field_that_is_wrong_is_named() {
+        for (fields, message) in [
+            (r#"{"beam": "3"}"#, "there is no option beam"),
+            (r#"{"beam_size": "many"}"#, "beam_size is not understood: invalid type: string"),
+            (r#"{"vad": [1]}"#, "vad is not understood"),
+        ] {
+            let error = Options::from_fields(serde_json::from_str(fields).unwrap()).expect_err(fields).to_string();
+            assert!(error.contains(message), "{error}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod claim;
 mod fail;
 mod fair;
 mod finish;
+mod follow;
 mod lease;
 mod plan;
 mod process;
@@ -40,10 +41,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use claim::{CLAIM, Claim, Work};
 pub use finish::ChunkResult;
+pub use follow::{Heard, Position};
 pub use plan::{Order, Plan, Stored};
 pub use process::{Process, WorkerRow, WorkerState};
-pub use read::JobFilter;
-pub use submit::Submitted;
+pub use read::{JobFilter, parse_rfc3339_ms};
+pub use submit::{Submitted, new_id};
 pub use wake::Wake;
 
 use crate::db::Db;

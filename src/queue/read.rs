@@ -13,6 +13,9 @@ use crate::transcript::Transcript;
 #[derive(Clone, Debug)]
 pub struct JobFilter {
     pub status: Option<JobState>,
+    pub model: Option<String>,
+    /// Only jobs submitted then or later, in milliseconds since 1970.
+    pub since_ms: Option<i64>,
     pub limit: usize,
     /// Only jobs submitted before this one: the last of the page before.
     pub after: Option<String>,
@@ -59,15 +62,27 @@ impl Queue {
     pub fn jobs(&self, filter: &JobFilter, now_ms: i64) -> Result<Vec<Job>> {
         self.db.read(|conn| {
             let mut statement = conn.prepare_cached(&format!(
-                "{COLUMNS} where (:state is null or j.state = :state)
+                "{COLUMNS} where (:state is null or j.state = :state) and (:model is null or j.model = :model)
+                     and (:since is null or j.created_at_ms >= :since)
                      and (:after is null or j.pk < (select pk from jobs where id = :after))
                  order by j.pk desc limit :limit"
             ))?;
             let params = named_params! {
-                ":state": filter.status.map(JobState::name), ":after": filter.after, ":limit": filter.limit as i64,
+                ":state": filter.status.map(JobState::name), ":model": filter.model, ":since": filter.since_ms,
+                ":after": filter.after, ":limit": filter.limit as i64,
             };
             let jobs = statement.query_map(params, |row| from_row(row, now_ms))?.collect::<Result<_, _>>()?;
             Ok(jobs)
+        })
+    }
+
+    /// Whether a job may still need its recording, as a failed one does that may be tried again; `None` where there is no
+    /// such job.
+    pub fn needs_recording(&self, job_id: &str) -> Result<Option<bool>> {
+        self.db.read(|conn| {
+            let mut statement =
+                conn.prepare_cached("select state not in ('completed', 'cancelled') from jobs where id = ?1")?;
+            Ok(statement.query_row([job_id], |row| row.get(0)).optional()?)
         })
     }
 
@@ -173,6 +188,17 @@ fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite
     let text: String = row.get(column)?;
     serde_json::from_str(&text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
+}
+
+/// A time such as 2026-01-31T12:00:00Z, in milliseconds since 1970.
+///
+/// # Errors
+/// `Config`, saying what is allowed.
+pub fn parse_rfc3339_ms(text: &str) -> Result<i64> {
+    let time: Timestamp = text.parse().map_err(|_| {
+        Error::Config(format!("{text} is not a time: allowed is RFC 3339, such as 2026-01-31T12:00:00Z"))
+    })?;
+    Ok(time.as_millisecond())
 }
 
 /// Always with three digits of a second, so that text sorts as time does.

@@ -13,8 +13,14 @@ use crate::job::{NewJob, Options};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitted {
     pub id: String,
-    /// Whether an interrupted job was taken up instead of a new one made.
+    /// Whether a job that was there before was taken instead of a new one: an interrupted one, or the one of the same
+    /// idempotency key.
     pub resumed: bool,
+}
+
+/// A name for a new job. Later ones sort after earlier ones.
+pub fn new_id() -> String {
+    Uuid::now_v7().to_string()
 }
 
 impl Queue {
@@ -25,15 +31,26 @@ impl Queue {
     pub fn submit(&self, job: NewJob, now_ms: i64) -> Result<Submitted> {
         let limits = self.limits.clone();
         let submitted = self.db.write(Durability::Full, move |conn| {
+            if let Some(id) = earlier(conn, job.idempotency_key.as_deref())? {
+                return Ok(Submitted { id, resumed: true });
+            }
             // Whoever owns a job waits for it: its queue is its own.
             if job.owner.is_none() {
                 refuse_when_full(conn, limits.max_queued)?;
             }
-            let id = insert(conn, &job, &limits, now_ms)?;
-            Ok(Submitted { id, resumed: false })
+            insert(conn, &job, &limits, now_ms)?;
+            Ok(Submitted { id: job.id, resumed: false })
         })?;
         self.wake.notify();
         Ok(submitted)
+    }
+
+    /// Whether a submit would be refused now, so that nobody sends a long recording in vain.
+    ///
+    /// # Errors
+    /// `Overloaded` when MAX_QUEUED jobs are waiting.
+    pub fn check_room(&self) -> Result<()> {
+        self.db.read(|conn| refuse_when_full(conn, self.limits.max_queued))
     }
 
     /// Takes up a job of the same source, model and options that nobody owns and whose transcript nobody got, else submits
@@ -57,6 +74,12 @@ impl Queue {
     }
 }
 
+fn earlier(conn: &Connection, idempotency_key: Option<&str>) -> Result<Option<String>> {
+    let Some(key) = idempotency_key else { return Ok(None) };
+    let mut statement = conn.prepare_cached("select id from jobs where idempotency_key = ?1")?;
+    Ok(statement.query_row([key], |row| row.get(0)).optional()?)
+}
+
 fn refuse_when_full(conn: &Connection, max_queued: i64) -> Result<()> {
     let queued: i64 =
         conn.prepare_cached("select jobs from job_counts where state = 'queued'")?.query_row([], |row| row.get(0))?;
@@ -66,18 +89,18 @@ fn refuse_when_full(conn: &Connection, max_queued: i64) -> Result<()> {
     Err(Error::Overloaded(format!("{queued} jobs are waiting, the limit (MAX_QUEUED): try again later")))
 }
 
-fn insert(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Result<String> {
-    let id = Uuid::now_v7().to_string();
+fn insert(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Result<()> {
     let options = &job.options;
     let (ttl_ms, execution_timeout_ms) = time_limits(options, limits);
     conn.prepare_cached(
-        "insert into jobs (id, owner, front_door, source, source_version, source_bytes, options, model, language, priority, warnings,
-             created_at_ms, ttl_ms, ttl_deadline_ms, execution_timeout_ms)
-         values (:id, :owner, :front_door, :source, :version, :bytes, :options, :model, :language, :priority, :warnings,
+        "insert into jobs (id, idempotency_key, owner, front_door, source, source_version, source_bytes, options, model,
+             language, priority, warnings, created_at_ms, ttl_ms, ttl_deadline_ms, execution_timeout_ms)
+         values (:id, :idempotency_key, :owner, :front_door, :source, :version, :bytes, :options, :model, :language, :priority, :warnings,
              :now, :ttl, :now + :ttl, :timeout)",
     )?
     .execute(named_params! {
-        ":id": id,
+        ":id": job.id,
+        ":idempotency_key": job.idempotency_key,
         ":owner": job.owner,
         ":front_door": job.front_door.name(),
         ":source": job.source,
@@ -92,8 +115,7 @@ fn insert(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Resu
         ":ttl": ttl_ms,
         ":timeout": execution_timeout_ms,
     })?;
-    insert_prepare(conn, conn.last_insert_rowid(), job, now_ms)?;
-    Ok(id)
+    insert_prepare(conn, conn.last_insert_rowid(), job, now_ms)
 }
 
 /// How long the job may wait and run, in milliseconds.

@@ -9,6 +9,7 @@ use whisperq::keeper::Keeper;
 use whisperq::queue::{Claim, Process, unix_now_ms};
 use whisperq::shutdown::Shutdown;
 use whisperq::spool::Spool;
+use whisperq::storage::Storage;
 use whisperq::transcript::Control;
 use whisperq::worker::{Slot, Worker};
 
@@ -58,6 +59,7 @@ impl House {
         let keeper = Keeper {
             queue: self.bench.queue.clone(),
             spool: self.spool.clone(),
+            storage: Storage::open(self.bench.folder().join("uploads")).unwrap(),
             process_id: self.process.id().to_owned(),
             slots,
             lease: Duration::from_millis(90),

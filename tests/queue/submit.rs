@@ -37,7 +37,7 @@ fn jobs_are_listed_newest_first_by_state_and_page() {
     let ids = [(); 4].map(|()| bench.submit());
     bench.queue.cancel(&ids[1], NOW).unwrap();
     let list = |status, after: Option<&String>, limit| {
-        let filter = JobFilter { status, limit, after: after.cloned() };
+        let filter = JobFilter { status, model: None, since_ms: None, limit, after: after.cloned() };
         bench.queue.jobs(&filter, NOW).unwrap().into_iter().map(|job| job.id).collect::<Vec<_>>()
     };
     assert_eq!(list(None, None, 2), [&ids[3], &ids[2]].map(Clone::clone));

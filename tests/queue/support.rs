@@ -44,6 +44,8 @@ pub(super) fn open(folder: &Path, limits: Limits) -> Queue {
 
 pub(super) fn new_job() -> NewJob {
     NewJob {
+        id: queue::new_id(),
+        idempotency_key: None,
         front_door: FrontDoor::Cli,
         source: "/audio/a.wav".to_owned(),
         source_version: Some("1".to_owned()),

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use whisperq::app::{App, Source};
 use whisperq::config::Config;
-use whisperq::job::{JobState, Options};
-use whisperq::queue::unix_now_ms;
+use whisperq::job::{FrontDoor, JobState, Options};
+use whisperq::queue::{new_id, unix_now_ms};
 use whisperq::shutdown::Shutdown;
 
 const LOOK: Duration = Duration::from_millis(20);
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     }
     println!("first chunk of the long recordings done after {:.2} s", began.elapsed().as_secs_f64());
     if given.contains_key("settled") {
-        while long.iter().any(|job| app.queue.job(job, unix_now_ms()).unwrap().audio_seconds.is_none()) {
+        while long.iter().any(|job| app.intake().queue.job(job, unix_now_ms()).unwrap().audio_seconds.is_none()) {
             std::thread::sleep(LOOK);
         }
         println!("all decoded after {:.2} s", began.elapsed().as_secs_f64());
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         while wait(&app, &job) != JobState::Completed {}
         waits.push(submitted.elapsed().as_secs_f64());
     }
-    let still_busy = long.iter().all(|job| !app.queue.progress(job).unwrap().0.is_terminal());
+    let still_busy = long.iter().all(|job| !app.intake().queue.progress(job).unwrap().0.is_terminal());
     let mut chunks = chunk_times(&app);
     chunks.sort_by(f64::total_cmp);
     println!("short recording, each: {}", waits.iter().map(|wait| format!("{wait:.2} ")).collect::<String>());
@@ -76,16 +76,16 @@ fn submit(app: &App, file: &str) -> String {
     let path = std::path::Path::new(file).canonicalize().unwrap();
     let bytes = path.metadata().unwrap().len();
     let source = Source { name: path.to_str().unwrap().to_owned(), version: None, bytes: Some(bytes) };
-    let mut job = app.new_job(source, Options::default()).unwrap();
+    let mut job = app.intake().new_job(new_id(), FrontDoor::Cli, source, Options::default()).unwrap();
     job.owner = None;
-    app.queue.submit(job, unix_now_ms()).unwrap().id
+    app.intake().queue.submit(job, unix_now_ms()).unwrap().id
 }
 
 fn wait(app: &App, job: &str) -> JobState {
-    let seen = app.queue.wake().seen();
-    let state = app.queue.progress(job).unwrap().0;
+    let seen = app.intake().queue.wake().seen();
+    let state = app.intake().queue.progress(job).unwrap().0;
     if !state.is_terminal() {
-        app.queue.wake().wait(seen, LOOK);
+        app.intake().queue.wake().wait(seen, LOOK);
     }
     state
 }
@@ -93,7 +93,7 @@ fn wait(app: &App, job: &str) -> JobState {
 /// Seconds from claim to finish of every chunk done.
 fn chunk_times(app: &App) -> Vec<f64> {
     let sql = "select took_ms from chunks where kind = 'transcribe' and outcome = 'done'";
-    let times = app.queue.db().read(|conn| {
+    let times = app.intake().queue.db().read(|conn| {
         let mut statement = conn.prepare(sql)?;
         let times = statement.query_map([], |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?;
         Ok(times)

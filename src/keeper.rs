@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::queue::{Queue, TaskRef, unix_now_ms};
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
+use crate::storage::Storage;
 use crate::worker::Slot;
 
 /// How soon a cancelled job's worker learns of it.
@@ -23,6 +24,7 @@ const BEATS_PER_LEASE: u32 = 3;
 pub struct Keeper {
     pub queue: Queue,
     pub spool: Spool,
+    pub storage: Storage,
     pub process_id: String,
     pub slots: Vec<Arc<Slot>>,
     pub lease: Duration,
@@ -129,7 +131,18 @@ impl Keeper {
         if may_reap {
             self.queue.reap(&self.process_id, now_ms)?;
         }
-        self.sweep()
+        self.sweep()?;
+        self.sweep_uploads()
+    }
+
+    /// Removes what was sent for jobs that need it no more, and what no job came of.
+    fn sweep_uploads(&self) -> Result<()> {
+        for (job_id, is_old) in self.storage.jobs()? {
+            if !self.queue.needs_recording(&job_id)?.unwrap_or(!is_old) {
+                self.report("remove an upload", self.storage.remove(&job_id));
+            }
+        }
+        Ok(())
     }
 
     /// Removes the audio of jobs that have ended, and where room is short that of jobs nobody works on: it can be decoded

@@ -32,6 +32,7 @@
 //!
 //! - [`audio`]: from a file to samples, in a child process; speech, and where a recording can be cut
 //! - [`spool`]: the samples of waiting chunks on disk, within bounds
+//! - [`storage`]: where the recordings of jobs are
 //! - [`db`]: the database file, its settings, its one writer
 //! - [`http_client`]: a plain download
 //! - [`models`]: model files, found, fetched, converted, checked
@@ -48,6 +49,7 @@
 //!
 //! Front doors:
 //!
+//! - [`http`]: the HTTP API
 //! - [`cli`]: the command line
 //!
 //! # Invariants
@@ -76,6 +78,7 @@ pub mod shutdown;
 
 pub mod audio;
 pub mod spool;
+pub mod storage;
 pub mod db;
 pub mod http_client;
 pub mod models;
@@ -89,4 +92,5 @@ pub mod prepare;
 pub mod transcribe;
 pub mod app;
 
+pub mod http;
 pub mod cli;

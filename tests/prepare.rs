@@ -14,6 +14,7 @@ use whisperq::prepare::{Prepare, Turns, file_version};
 use whisperq::queue::{self, ChunkResult, Claim, Queue, Work, unix_now_ms};
 use whisperq::shutdown::Shutdown;
 use whisperq::spool::Spool;
+use whisperq::storage::Storage;
 use whisperq::worker::{Outcome, Slot, Worker};
 
 use crate::support::{fixture, long_recording};
@@ -53,6 +54,8 @@ impl House {
     fn submit(&self, path: &Path, options: Options) -> String {
         let (version, bytes) = file_version(path).unwrap();
         let job = NewJob {
+            id: queue::new_id(),
+            idempotency_key: None,
             front_door: FrontDoor::Cli,
             source: path.to_str().unwrap().to_owned(),
             source_version: Some(version),
@@ -97,6 +100,7 @@ fn preparing(queue: &Queue, spool: &Spool, decoder: Decoder) -> Prepare {
     Prepare {
         worker,
         spool: spool.clone(),
+        storage: Storage::open(queue.db().path().with_file_name("uploads")).unwrap(),
         lane: queue::prepare_lane(true, None),
         decoder,
         turns: Arc::new(Turns::new(1)),

@@ -11,6 +11,7 @@ use crate::audio::{self, Chunk, Decoder, PlanSettings, PlannedChunk, Planner};
 use crate::error::{Error, Result};
 use crate::queue::{Claim, Order, Plan, Stored, Work, unix_now_ms};
 use crate::spool::Spool;
+use crate::storage::Storage;
 use crate::transcript::Control;
 use crate::worker::{Outcome, Worker};
 use rebuild::Rebuild;
@@ -20,6 +21,7 @@ pub use turns::Turns;
 pub struct Prepare {
     pub worker: Worker,
     pub spool: Spool,
+    pub storage: Storage,
     pub lane: String,
     pub decoder: Decoder,
     /// Shared by the threads that take turns in decoding.
@@ -48,7 +50,7 @@ impl Prepare {
 
     /// The end of the plan, or nothing where the job has one and only its samples were wanted.
     fn prepare(&self, claim: &Claim, stored: &Stored, control: &Control) -> Result<Option<Plan>> {
-        let path = Path::new(&claim.source);
+        let path = &self.storage.locate(&claim.job_id, &claim.source);
         let _turn = self.turns.take(&mut || go_on(control))?;
         let check = || check_file(path, claim.source_version.as_deref(), self.max_audio_bytes);
         check()?;

@@ -1,6 +1,8 @@
 //! The one place where everything is put together: database, queue, keeper, preparing and transcribing threads; and taken
 //! apart again in an order that loses nothing.
 
+mod intake;
+
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,16 +16,17 @@ use crate::audio::{self, Decoder, Limits};
 use crate::config::Config;
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::job::{FrontDoor, NewJob, Options};
 use crate::keeper::Keeper;
 use crate::models::{self, ModelFile};
 use crate::prepare::{Prepare, Turns};
 use crate::queue::{self, Process, Queue, WorkerState, unix_now_ms};
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
+use crate::storage::Storage;
 use crate::transcribe::Transcribe;
 use crate::whisper::{self, Demand, Model};
 use crate::worker::{Slot, Worker};
+pub use intake::{Intake, Source};
 
 /// Large recordings that are fetched at the same time; most of that is waiting for where they come from.
 const LARGE_FETCHERS: usize = 4;
@@ -36,8 +39,7 @@ const JOIN_LOOK: Duration = Duration::from_millis(10);
 
 /// A running whisperq.
 pub struct App {
-    pub queue: Queue,
-    pub model: ModelFile,
+    intake: Intake,
     process: Process,
     shutdown: Shutdown,
     keeper_stop: Shutdown,
@@ -46,15 +48,6 @@ pub struct App {
     slots: Vec<Arc<Slot>>,
     failed_workers: Arc<AtomicUsize>,
     worker_count: usize,
-}
-
-/// Where the audio of a job is.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// What may be shown of it.
-    pub name: String,
-    pub version: Option<String>,
-    pub bytes: Option<u64>,
 }
 
 /// Opens the queue of `config` without any workers, for commands that only look or steer.
@@ -86,10 +79,11 @@ impl App {
         let model = models::find(&config.model_dir, &config.model_name)?;
         let queue = open_queue(config)?;
         let spool = Spool::open(config.spool_dir(), config.spool_max_bytes)?;
+        let storage = Storage::open(config.upload_dir())?;
         let process = queue.register(command, unix_now_ms())?;
         queue.recover_dead(process.id(), unix_now_ms())?;
-        let builder =
-            Builder { config, queue: &queue, spool: &spool, model: &model, process: &process, private, shutdown };
+        let intake = Intake { queue, storage, model, process_id: process.id().to_owned() };
+        let builder = Builder { config, intake: &intake, spool: &spool, private, shutdown };
         let failed_workers = Arc::new(AtomicUsize::new(0));
         let mut slots = Vec::new();
         let mut workers = builder.prepare_threads(&mut slots)?;
@@ -97,11 +91,12 @@ impl App {
         let keeper_stop = Shutdown::default();
         let keeper = builder.keeper_thread(slots.clone(), keeper_stop.clone())?;
         let (shutdown, worker_count) = (shutdown.clone(), config.worker_count);
-        Ok(Self { queue, model, process, shutdown, keeper_stop, keeper, workers, slots, failed_workers, worker_count })
+        Ok(Self { intake, process, shutdown, keeper_stop, keeper, workers, slots, failed_workers, worker_count })
     }
 
-    pub fn process_id(&self) -> &str {
-        self.process.id()
+    /// For front doors.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
     }
 
     /// Whether no worker is left that could do anything, because none could load its model.
@@ -109,46 +104,11 @@ impl App {
         self.failed_workers.load(Ordering::Relaxed) >= self.worker_count
     }
 
-    /// A job of this process, ready to submit.
-    ///
-    /// # Errors
-    /// `Config` where the model cannot do what the options ask for.
-    pub fn new_job(&self, source: Source, options: Options) -> Result<NewJob> {
-        let language = self.language(&options)?;
-        Ok(NewJob {
-            front_door: FrontDoor::Cli,
-            source: source.name,
-            source_version: source.version,
-            source_bytes: source.bytes,
-            model: self.model.name.clone(),
-            language,
-            options,
-            owner: Some(self.process.id().to_owned()),
-        })
-    }
-
-    /// English-only models take no other language, and need none named.
-    fn language(&self, options: &Options) -> Result<Option<String>> {
-        let name = &self.model.name;
-        if options.translate && !self.model.header.multilingual() {
-            return Err(Error::Config(format!("model {name} knows only English and cannot translate: choose another")));
-        }
-        if self.model.header.multilingual() {
-            return Ok(options.language.clone());
-        }
-        match options.language.as_deref() {
-            None | Some("en") => Ok(Some("en".to_owned())),
-            Some(other) => Err(Error::Config(format!(
-                "model {name} knows only English, not {other}: choose a model without .en in its name"
-            ))),
-        }
-    }
-
     /// Stops in order: no new claims; running work finishes within `grace`, then is stopped and given back; the process
     /// signs off.
     pub fn shut_down(self, grace: Duration) -> Result<()> {
         self.shutdown.trigger();
-        self.queue.wake().notify();
+        self.intake.queue.wake().notify();
         let deadline = Instant::now() + grace;
         while self.workers.iter().any(|worker| !worker.is_finished()) {
             if Instant::now() >= deadline {
@@ -163,17 +123,15 @@ impl App {
         }
         self.keeper_stop.trigger();
         let _ = self.keeper.join();
-        self.queue.sign_off(self.process, unix_now_ms())
+        self.intake.queue.sign_off(self.process, unix_now_ms())
     }
 }
 
 /// What all threads are made from.
 struct Builder<'a> {
     config: &'a Config,
-    queue: &'a Queue,
+    intake: &'a Intake,
     spool: &'a Spool,
-    model: &'a ModelFile,
-    process: &'a Process,
     private: bool,
     shutdown: &'a Shutdown,
 }
@@ -181,16 +139,16 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// Who owns the jobs that the threads take; nobody, unless they are private.
     fn owner(&self) -> Option<&str> {
-        self.private.then(|| self.process.id())
+        self.private.then_some(self.intake.process_id.as_str())
     }
 
     fn worker(&self, name: &str, slots: &mut Vec<Arc<Slot>>) -> Worker {
         let slot = Slot::new(name.to_owned());
         slots.push(slot.clone());
         Worker {
-            queue: self.queue.clone(),
+            queue: self.intake.queue.clone(),
             slot,
-            process_id: self.process.id().to_owned(),
+            process_id: self.intake.process_id.clone(),
             shutdown: self.shutdown.clone(),
         }
     }
@@ -220,6 +178,7 @@ impl Builder<'_> {
         let prepare = Prepare {
             worker: self.worker(&name, slots),
             spool: self.spool.clone(),
+            storage: self.intake.storage.clone(),
             lane,
             decoder: Decoder::new(audio::own_program()?, limits),
             turns,
@@ -241,8 +200,8 @@ impl Builder<'_> {
             let thread = EngineThread {
                 worker: self.worker(&name, slots),
                 spool: self.spool.clone(),
-                lane: queue::transcribe_lane(&self.model.name, self.owner()),
-                model: self.model.clone(),
+                lane: queue::transcribe_lane(&self.intake.model.name, self.owner()),
+                model: self.intake.model.clone(),
                 models: models.clone(),
                 instance,
                 gpu,
@@ -266,7 +225,7 @@ impl Builder<'_> {
         if wanted < gpus.len() {
             tracing::warn!("MODEL_INSTANCES={wanted} leaves some of the {} GPUs without a model", gpus.len());
         }
-        let demand = Demand::new(&self.model.header, wanted, self.config.worker_count);
+        let demand = Demand::new(&self.intake.model.header, wanted, self.config.worker_count);
         let (instances, warning) = whisper::fitting_instances(&demand, gpus);
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
@@ -276,9 +235,10 @@ impl Builder<'_> {
 
     fn keeper_thread(&self, slots: Vec<Arc<Slot>>, stop: Shutdown) -> Result<JoinHandle<()>> {
         let keeper = Keeper {
-            queue: self.queue.clone(),
+            queue: self.intake.queue.clone(),
             spool: self.spool.clone(),
-            process_id: self.process.id().to_owned(),
+            storage: self.intake.storage.clone(),
+            process_id: self.intake.process_id.clone(),
             slots,
             lease: self.config.lease,
             chunk_timeout: self.config.chunk_timeout,

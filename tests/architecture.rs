@@ -13,7 +13,7 @@ const MAX_FILE_LINES: usize = 400;
 
 /// Every module in reading order, with the modules that it uses: all of them above it, so there are no circles, and none
 /// that it does not use, so that a new arrow is a decision.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("error", &[]),
     ("config", &["error"]),
     ("job", &["error"]),
@@ -21,6 +21,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("shutdown", &[]),
     ("audio", &["error", "config"]),
     ("spool", &["error"]),
+    ("storage", &["error"]),
     ("db", &["error"]),
     ("http_client", &[]),
     ("models", &["error", "http_client"]),
@@ -28,8 +29,8 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("queue", &["error", "job", "transcript", "audio", "db"]),
     ("system", &["error", "db"]),
     ("worker", &["error", "transcript", "shutdown", "db", "queue"]),
-    ("keeper", &["error", "shutdown", "spool", "queue", "worker"]),
-    ("prepare", &["error", "transcript", "audio", "spool", "queue", "worker"]),
+    ("keeper", &["error", "shutdown", "spool", "storage", "queue", "worker"]),
+    ("prepare", &["error", "transcript", "audio", "spool", "storage", "queue", "worker"]),
     ("transcribe", &["error", "transcript", "audio", "spool", "queue", "worker"]),
     (
         "app",
@@ -40,6 +41,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "shutdown",
             "audio",
             "spool",
+            "storage",
             "db",
             "models",
             "whisper",
@@ -50,9 +52,23 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "transcribe",
         ],
     ),
+    ("http", &["error", "config", "job", "transcript", "shutdown", "storage", "models", "queue", "system", "app"]),
     (
         "cli",
-        &["error", "config", "job", "transcript", "shutdown", "audio", "models", "queue", "system", "prepare", "app"],
+        &[
+            "error",
+            "config",
+            "job",
+            "transcript",
+            "shutdown",
+            "audio",
+            "models",
+            "queue",
+            "system",
+            "prepare",
+            "app",
+            "http",
+        ],
     ),
     ("main", &["cli"]),
 ];
@@ -61,7 +77,9 @@ const ARROWS: [(&str, &[&str]); 20] = [
 const COMMON: [&str; 5] = ["anyhow", "serde", "serde_json", "thiserror", "tracing"];
 
 /// Who may name all the others.
-const OWNERS: [(&str, &[&str]); 27] = [
+const OWNERS: [(&str, &[&str]); 36] = [
+    ("axum", &["http"]),
+    ("base64", &["http"]),
     ("clap", &["cli"]),
     ("comfy_table", &["cli"]),
     ("csv", &["cli"]),
@@ -69,6 +87,8 @@ const OWNERS: [(&str, &[&str]); 27] = [
     ("fastrand", &["models", "db", "worker"]),
     ("flate2", &["whisper"]),
     ("half", &["models", "audio"]),
+    ("hyper", &["http"]),
+    ("hyper_util", &["http"]),
     ("indicatif", &["cli"]),
     ("jiff", &["queue"]),
     ("r2d2", &["db"]),
@@ -82,9 +102,14 @@ const OWNERS: [(&str, &[&str]); 27] = [
     ("sha1", &["models"]),
     ("signal_hook", &["cli"]),
     ("std::env", &["config"]),
+    ("subtle", &["http"]),
     ("symphonia", &["audio"]),
     ("symphonia_adapter_libopus", &["audio"]),
     ("tempfile", &["spool"]),
+    ("tokio", &["http"]),
+    ("tokio_stream", &["http"]),
+    ("tower", &["http"]),
+    ("tower_http", &["http"]),
     ("tracing_subscriber", &["cli"]),
     ("uuid", &["queue"]),
     ("whisper_rs", &["whisper"]),

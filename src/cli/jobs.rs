@@ -53,7 +53,7 @@ pub(super) fn run(args: Args, config: &Config) -> Result<Done> {
     match args.command {
         Command::List { status, limit, after, format } => {
             let status = status.as_deref().map(str::parse::<JobState>).transpose()?;
-            let jobs = queue.jobs(&JobFilter { status, limit, after }, now_ms)?;
+            let jobs = queue.jobs(&JobFilter { status, model: None, since_ms: None, limit, after }, now_ms)?;
             say(&render(&listed(&jobs), format)?)
         }
         Command::Show { id } => {

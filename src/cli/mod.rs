@@ -6,6 +6,7 @@ mod jobs;
 mod models;
 mod output;
 mod progress;
+mod serve;
 mod sql;
 mod table;
 mod transcribe;
@@ -25,6 +26,8 @@ const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 /// What is logged when RUST_LOG says nothing: a command speaks through its output, not through its log.
 const DEFAULT_LOG: &str = "whisperq=warn";
+/// A service has nothing but its log.
+const SERVICE_LOG: &str = "whisperq=info";
 
 /// Whisper transcription through a queue that loses nothing.
 #[derive(Parser)]
@@ -41,6 +44,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Serve(serve::Args),
     Transcribe(transcribe::Args),
     Jobs(jobs::Args),
     Models(models::Args),
@@ -77,6 +81,7 @@ pub fn run() -> ExitCode {
 fn dispatch(command: Command) -> Result<Done> {
     match command {
         Command::Transcribe(args) => transcribe::run(args, start()?),
+        Command::Serve(_) => serve::run(&start_service()?),
         Command::Jobs(args) => jobs::run(args, &start()?),
         Command::Models(args) => models::run(args, &start()?),
         Command::Sql(args) => sql::run(&args, &start()?),
@@ -89,7 +94,13 @@ fn dispatch(command: Command) -> Result<Done> {
 /// What every command begins with.
 fn start() -> Result<Config> {
     let config = Config::from_env()?;
-    start_logging(&config)?;
+    start_logging(&config, DEFAULT_LOG)?;
+    Ok(config)
+}
+
+fn start_service() -> Result<Config> {
+    let config = Config::from_env()?;
+    start_logging(&config, SERVICE_LOG)?;
     Ok(config)
 }
 
@@ -125,9 +136,9 @@ fn report(message: &str) {
     let _ = writeln!(std::io::stderr(), "whisperq: {}", line.join(" "));
 }
 
-fn start_logging(config: &Config) -> Result<()> {
+fn start_logging(config: &Config, default: &str) -> Result<()> {
     use tracing_subscriber::EnvFilter;
-    let directives = config.rust_log.as_deref().unwrap_or(DEFAULT_LOG);
+    let directives = config.rust_log.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(directives).map_err(|error| {
         Error::Config(format!(
             "RUST_LOG={directives} is not understood ({error}): allowed is such as info,whisperq=debug"

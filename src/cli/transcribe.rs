@@ -13,9 +13,9 @@ use super::{Done, interrupt, report};
 use crate::app::{App, Source};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::job::{Job, JobState, Options};
+use crate::job::{FrontDoor, Job, JobState, Options};
 use crate::prepare::file_version;
-use crate::queue::unix_now_ms;
+use crate::queue::{new_id, unix_now_ms};
 use crate::shutdown::Shutdown;
 use crate::transcript::UnknownFormat;
 
@@ -135,8 +135,10 @@ fn submit(app: &App, files: &[String], options: &Options) -> Result<Vec<Item>> {
     for file in files {
         let job = match source(file) {
             Ok(source) => {
-                let job = app.new_job(source, options.clone())?;
-                let submitted = app.queue.resume_or_submit(job, unix_now_ms())?;
+                let intake = app.intake();
+                let mut job = intake.new_job(new_id(), FrontDoor::Cli, source, options.clone())?;
+                job.owner = Some(intake.process_id.clone());
+                let submitted = intake.queue.resume_or_submit(job, unix_now_ms())?;
                 tracing::info!(job = submitted.id, file, resumed = submitted.resumed, "submitted");
                 Ok(submitted.id)
             }
@@ -170,12 +172,12 @@ fn watch(app: &App, items: &[Item], mut output: Output, shutdown: &Shutdown) -> 
     let mut done = Done::Well;
     let mut next = 0;
     while next < items.len() {
-        let seen = app.queue.wake().seen();
+        let seen = app.intake().queue.wake().seen();
         let outcomes = look(app, items, next, &bars)?;
         for outcome in outcomes.into_iter().map_while(|outcome| outcome) {
             let file = &items[next].file;
             let written =
-                outcome.and_then(|job| output.write(&app.queue, file, &job, &bars).map_err(|e| e.to_string()));
+                outcome.and_then(|job| output.write(&app.intake().queue, file, &job, &bars).map_err(|e| e.to_string()));
             if let Err(message) = written {
                 bars.suspend(|| report(&format!("{file}: {message}")));
                 done = Done::WithFailures;
@@ -186,7 +188,7 @@ fn watch(app: &App, items: &[Item], mut output: Output, shutdown: &Shutdown) -> 
             break;
         }
         go_on(app, shutdown)?;
-        app.queue.wake().wait(seen, LOOK);
+        app.intake().queue.wake().wait(seen, LOOK);
     }
     Ok(done)
 }
@@ -198,9 +200,9 @@ fn look(app: &App, items: &[Item], next: usize, bars: &Bars) -> Result<Vec<Optio
         outcomes.push(match &item.job {
             Err(error) => Some(Err(error.to_string())),
             Ok(id) => {
-                let (status, progress) = app.queue.progress(id)?;
+                let (status, progress) = app.intake().queue.progress(id)?;
                 bars.show(n, status, progress);
-                status.is_terminal().then(|| app.queue.job(id, unix_now_ms())).transpose()?.map(outcome)
+                status.is_terminal().then(|| app.intake().queue.job(id, unix_now_ms())).transpose()?.map(outcome)
             }
         });
     }

@@ -1,0 +1,67 @@
+//! Errors as clients see them: a status, a stable code and a message that says what to do; never internal text.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::error::Error;
+
+/// When to come back after a refusal for lack of room, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+pub(super) type Result<T, E = Refusal> = std::result::Result<T, E>;
+
+/// An answer other than the one asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    /// Something about the request itself.
+    pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Config(_) => Self::bad_request("invalid_option", message),
+            Error::InvalidInput { code, .. } => Self::bad_request(code, message),
+            Error::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not_found", message),
+            Error::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", message),
+            Error::Overloaded(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", message),
+            Error::ClaimLost | Error::Aborted | Error::Internal(_) => {
+                tracing::error!(%error, "a request failed");
+                let message = "something went wrong here; the log has it under the x-request-id of this answer";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+            }
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = Json(json!({"error": {"code": self.code, "message": self.message}}));
+        let mut response = (self.status, body).into_response();
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            StatusCode::UNAUTHORIZED => {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

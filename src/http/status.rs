@@ -1,0 +1,35 @@
+//! How the service is: health checks for load balancers, and /system for people. All of it from the SQL views.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::Service;
+use super::blocking::blocking;
+use super::error::Result;
+use crate::queue::unix_now_ms;
+use crate::system;
+
+/// `GET /health`: 200 once a worker is ready, 503 with the same body before.
+pub(super) async fn health(State(service): State<Service>) -> Result<Response> {
+    let health = look(service).await?;
+    let status = if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, Json(health)).into_response())
+}
+
+/// `GET /ping`: 200 once a worker is ready, 204 while models load.
+pub(super) async fn ping(State(service): State<Service>) -> Result<StatusCode> {
+    Ok(if look(service).await?.is_ready() { StatusCode::OK } else { StatusCode::NO_CONTENT })
+}
+
+/// `GET /system`.
+pub(super) async fn system(State(service): State<Service>) -> Result<Json<system::System>> {
+    let queue = service.intake.queue;
+    Ok(Json(blocking(move || system::system(queue.db(), unix_now_ms())).await?))
+}
+
+async fn look(service: Service) -> Result<system::Health> {
+    let intake = service.intake;
+    blocking(move || system::health(intake.queue.db(), &intake.process_id)).await
+}

@@ -1,0 +1,188 @@
+//! `POST /jobs`: a form with a file, or JSON with the audio in it, becomes a job.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Multipart, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio_stream::StreamExt;
+
+use super::Service;
+use super::blocking::blocking;
+use super::error::{Refusal, Result};
+use super::jobs::{self, Links};
+use super::upload::{self, Form, Sink};
+use crate::app::Source;
+use crate::job::{FrontDoor, JobState, NewJob, Options};
+use crate::queue::{new_id, unix_now_ms};
+use crate::storage::{Incoming, upload_source};
+
+/// Audio in JSON is held in memory, so this is far less than a file may have. RunPod takes no more either.
+const MAX_JSON_BYTES: usize = 20 * 1024 * 1024;
+const MAX_KEY_CHARS: usize = 255;
+/// A form around a file is no longer than this.
+const FORM_BYTES: u64 = 1024 * 1024;
+/// Longer waits are for events: proxies cut them off.
+const MAX_WAIT_SECONDS: u64 = 3600;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wait {
+    wait: Option<u64>,
+}
+
+/// 202 with the id of the new job, or with `?wait=SECONDS` the job as it is when it ends or the time is over.
+pub(super) async fn submit(
+    State(service): State<Service>,
+    wait: Result<Query<Wait>, axum::extract::rejection::QueryRejection>,
+    request: Request,
+) -> Result<Response> {
+    let Query(wait) = wait.map_err(|error| Refusal::bad_request("invalid_query", error.body_text()))?;
+    let wait = wait.wait.map(|seconds| Duration::from_secs(seconds.min(MAX_WAIT_SECONDS)));
+    let idempotency_key = idempotency_key(request.headers())?;
+    check_length(request.headers(), service.max_audio_bytes)?;
+    let queue = service.intake.queue.clone();
+    blocking(move || queue.check_room()).await?;
+    let id = new_id();
+    let incoming = service.intake.storage.receive(&id);
+    let form = receive(&service, request, &incoming).await?;
+    let id = accept(&service, id, form, idempotency_key, incoming).await?;
+    answer(&service, id, wait).await
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = key.to_str().ok().map(str::trim).filter(|key| !key.is_empty() && key.len() <= MAX_KEY_CHARS);
+    let message = format!("Idempotency-Key: allowed is plain text of at most {MAX_KEY_CHARS} characters");
+    text.map(|key| Some(key.to_owned())).ok_or_else(|| Refusal::bad_request("invalid_idempotency_key", message))
+}
+
+/// A length said beforehand that is too much is refused before anything is sent.
+fn check_length(headers: &HeaderMap, max_audio_bytes: u64) -> Result<()> {
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if said.is_some_and(|said| said > max_audio_bytes.saturating_add(FORM_BYTES)) {
+        return Err(upload::too_large(max_audio_bytes));
+    }
+    Ok(())
+}
+
+async fn receive(service: &Service, request: Request, incoming: &Incoming) -> Result<Form> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "multipart/form-data" => {
+            let form = Multipart::from_request(request, &()).await;
+            let form = form.map_err(|error| Refusal::bad_request("invalid_form", error.body_text()))?;
+            upload::read_form(form, incoming, service.max_audio_bytes).await
+        }
+        "application/json" => receive_json(service, request.into_body(), incoming).await,
+        _ => {
+            let message = "send multipart/form-data with a part named file, or application/json with audio_base64";
+            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+        }
+    }
+}
+
+async fn receive_json(service: &Service, body: Body, incoming: &Incoming) -> Result<Form> {
+    let gone = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the service is stopping: try again");
+    let _turn = service.json_bodies.acquire().await.map_err(|_| gone())?;
+    let body = read_json(body).await?;
+    let (audio, options) = blocking(move || Ok(parse_json(&body))).await??;
+    let mut file = Sink::create(incoming, service.max_audio_bytes).await?;
+    file.write(audio).await?;
+    Ok(Form { file_name: "audio".to_owned(), bytes: file.finish().await?, options })
+}
+
+async fn read_json(body: Body) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let broken_off = "the body stopped arriving: send it again";
+        let piece = piece.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_incomplete", broken_off))?;
+        if bytes.len() + piece.len() > MAX_JSON_BYTES {
+            let message = format!("JSON may have {MAX_JSON_BYTES} bytes: send the recording as a file in a form");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+/// The audio, and what else the object holds.
+fn parse_json(body: &[u8]) -> Result<(Bytes, Map<String, Value>)> {
+    let object: Result<Map<String, Value>, _> = serde_json::from_slice(body);
+    let mut options = object
+        .map_err(|error| Refusal::bad_request("invalid_json", format!("the body is not a JSON object: {error}")))?;
+    if options.contains_key("audio") {
+        let message = "audio by address is not taken yet: send the recording as a file in a form, or as audio_base64";
+        return Err(Refusal::bad_request("unsupported_source", message));
+    }
+    let Some(audio) = options.remove("audio_base64") else {
+        return Err(Refusal::bad_request("file_missing", "the object has no audio_base64: put the recording there"));
+    };
+    let wrong = || Refusal::bad_request("invalid_base64", "audio_base64 is not base64 text (RFC 4648, with padding)");
+    let text = audio.as_str().ok_or_else(wrong)?;
+    let text = text.split_once(";base64,").map_or(text, |(_, data)| data);
+    let audio = STANDARD.decode(text.trim()).map_err(|_| wrong())?;
+    Ok((audio.into(), options))
+}
+
+/// Stores the recording and queues the job; the id is that of an earlier job where the idempotency key has one.
+async fn accept(
+    service: &Service,
+    id: String,
+    form: Form,
+    idempotency_key: Option<String>,
+    mut incoming: Incoming,
+) -> Result<String> {
+    if form.bytes == 0 {
+        return Err(Refusal::bad_request("empty_file", "the file is empty"));
+    }
+    let intake = service.intake.clone();
+    blocking(move || {
+        let options = Options::from_fields(form.options)?.validate()?;
+        let source = Source { name: upload_source(&form.file_name), version: None, bytes: Some(form.bytes) };
+        let job = NewJob { idempotency_key, ..intake.new_job(id, FrontDoor::Http, source, options)? };
+        incoming.complete()?;
+        let submitted = intake.queue.submit(job, unix_now_ms())?;
+        if !submitted.resumed {
+            incoming.keep();
+        }
+        tracing::info!(job = submitted.id, bytes = form.bytes, repeated = submitted.resumed, "submitted");
+        Ok(submitted.id)
+    })
+    .await
+}
+
+async fn answer(service: &Service, id: String, wait: Option<Duration>) -> Result<Response> {
+    let location = [(header::LOCATION, format!("/jobs/{id}"))];
+    if let Some(wait) = wait {
+        // Time over is no error: the job goes on.
+        let _ = tokio::time::timeout(wait, ended(service, &id)).await;
+        let job = jobs::find(service, id).await?;
+        let status = if job.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
+        return Ok((status, location, Json(job)).into_response());
+    }
+    let queue = service.intake.queue.clone();
+    let asked = id.clone();
+    let (status, _) = blocking(move || queue.progress(&asked)).await?;
+    let body = json!({"id": id, "status": status, "links": Links::to(&id)});
+    Ok((StatusCode::ACCEPTED, location, Json(body)).into_response())
+}
+
+/// Resolves when the job has ended or the service stops.
+async fn ended(service: &Service, id: &str) -> Result<JobState> {
+    let mut watch = service.watch.clone();
+    loop {
+        let (queue, asked) = (service.intake.queue.clone(), id.to_owned());
+        let (status, _) = blocking(move || queue.progress(&asked)).await?;
+        if status.is_terminal() || !watch.moved().await {
+            return Ok(status);
+        }
+    }
+}

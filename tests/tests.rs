@@ -5,6 +5,7 @@ mod architecture;
 mod audio;
 mod cli;
 mod engine;
+mod http;
 mod models;
 mod plan;
 mod prepare;

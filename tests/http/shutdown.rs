@@ -1,0 +1,64 @@
+//! The end of a service, asked for or not, and the next start.
+
+use rustix::process::Signal;
+
+use super::client::Service;
+use crate::support::long_recording;
+
+#[test]
+fn a_service_that_is_told_to_stop_exits_well_and_the_next_start_goes_on() {
+    let service = Service::start(&[]);
+    let long = service.whisperq.path("long.wav");
+    long_recording(&long, 60);
+    let ids = [service.submit(&long), service.submit(&long)];
+    service.heard(&ids[0]);
+    service.signal(Signal::TERM);
+    let (code, whisperq) = service.end();
+    assert_eq!(code, Some(0));
+    let next = Service::start_on(whisperq, &[]);
+    for id in &ids {
+        assert_eq!(next.ended(id)["status"], "completed");
+    }
+    let repeated = next.whisperq.output(&["sql", "--format", "csv", "select count(*) from (select 1 from chunks where outcome = 'done' group by job_id, kind, pass, seq having count(*) > 1)"]);
+    assert_eq!(repeated.lines().nth(1), Some("0"), "no chunk was done twice");
+}
+
+#[test]
+fn a_service_that_is_killed_loses_nothing() {
+    let service = Service::start(&[]);
+    let long = service.whisperq.path("long.wav");
+    long_recording(&long, 60);
+    let id = service.submit(&long);
+    service.heard(&id);
+    service.signal(Signal::KILL);
+    let (code, whisperq) = service.end();
+    assert_eq!(code, None);
+    let next = Service::start_on(whisperq, &[]);
+    assert_eq!(next.ended(&id)["status"], "completed");
+}
+
+#[test]
+fn a_watcher_and_a_waiting_client_do_not_hold_up_the_end() {
+    let service = Service::start(&[]);
+    let long = service.whisperq.path("long.wav");
+    long_recording(&long, 120);
+    let id = service.submit(&long);
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| service.get(&format!("/jobs/{id}/events")));
+        service.heard(&id);
+        service.signal(Signal::TERM);
+        assert_eq!(watching.join().unwrap().status, 200);
+    });
+    assert_eq!(service.end().0, Some(0));
+}
+
+#[test]
+fn a_port_that_is_taken_is_refused_before_anything_starts() {
+    let service = Service::start(&[]);
+    let port = service.url().rsplit_once(':').unwrap().1.to_owned();
+    let second = crate::support::Whisperq::new();
+    let output = second.command(&["serve"]).env("PORT", port).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("set PORT to a free port"), "{said}");
+}

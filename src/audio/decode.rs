@@ -216,6 +216,9 @@ impl Recording {
             _ => (self.frames, 0),
         };
         let mut warnings = self.opened.warnings;
+        if self.timeline.contradicts_itself() {
+            warnings.push("damaged: the file's time stamps contradict each other; times may be too late".to_owned());
+        }
         if self.damaged_packets > 0 {
             let packets = self.decoded_packets + self.damaged_packets;
             warnings.push(format!("damaged: {} of {packets} packets were replaced by silence", self.damaged_packets));
@@ -292,10 +295,11 @@ pub(super) fn guarded<T>(decoder_call: impl FnOnce() -> T) -> Result<T> {
         .map_err(|_| Error::invalid("undecodable", "the file is malformed in a way that the decoder cannot handle"))
 }
 
-/// `Some` when the disk failed; `None` when the content did, which includes ending too early.
+/// `Some` when the disk failed; `None` when the content did, which includes ending too early and naming impossible places.
 pub(super) fn read_error(error: DecoderError) -> Option<Error> {
+    let by_content = [ErrorKind::UnexpectedEof, ErrorKind::InvalidInput, ErrorKind::InvalidData];
     match error {
-        DecoderError::IoError(error) if error.kind() != ErrorKind::UnexpectedEof => {
+        DecoderError::IoError(error) if !by_content.contains(&error.kind()) => {
             Some(Error::Internal(anyhow!(error).context("Failed to read the audio file")))
         }
         _ => None,
@@ -355,7 +359,9 @@ mod tests {
     fn only_a_failing_disk_is_worth_another_try() {
         let disk = DecoderError::IoError(std::io::Error::other("input/output error"));
         assert!(read_error(disk).is_some_and(|error| error.is_retryable()));
-        assert!(read_error(DecoderError::IoError(ErrorKind::UnexpectedEof.into())).is_none());
+        for kind in [ErrorKind::UnexpectedEof, ErrorKind::InvalidInput, ErrorKind::InvalidData] {
+            assert!(read_error(DecoderError::IoError(kind.into())).is_none());
+        }
         assert!(read_error(DecoderError::DecodeError("bad frame")).is_none());
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Timeline {
     /// Silence that is due before the next frame.
     silence: u64,
     clock: Option<Clock>,
+    /// Whether a time stamp lay far before what came earlier.
+    contradicts_itself: bool,
 }
 
 /// Turns the time stamps of a container into frames since the start of the recording.
@@ -32,14 +34,14 @@ struct Clock {
 impl Timeline {
     /// For packets that follow one another without holes, `dropped` frames from the start being the encoder's own.
     pub(super) fn counted(dropped: u32) -> Self {
-        Self { next: -i64::from(dropped), silence: 0, clock: None }
+        Self { next: -i64::from(dropped), silence: 0, clock: None, contradicts_itself: false }
     }
 
     /// For packets with trustworthy time stamps, 0 lying at frame `zero`.
     pub(super) fn stamped(time_base: TimeBase, sample_rate: u32, zero: i64) -> Self {
         let clock = Clock { time_base, sample_rate, zero };
         // The first time stamp says where the first frame lies.
-        Self { next: i64::MIN, silence: 0, clock: Some(clock) }
+        Self { next: i64::MIN, silence: 0, clock: Some(clock), contradicts_itself: false }
     }
 
     /// Takes a decoded block with its time stamp, and leaves of it what belongs to the recording.
@@ -54,6 +56,12 @@ impl Timeline {
     pub(super) fn lose(&mut self, frames: u64, stamp: i64) {
         self.catch_up(stamp);
         self.silence_until(self.next.saturating_add_unsigned(frames.min(FARTHEST_FRAME as u64)));
+    }
+
+    /// Whether some frames were placed too late: a time stamp more than a second before the frames that came earlier says
+    /// that one of those was wrong.
+    pub(super) fn contradicts_itself(&self) -> bool {
+        self.contradicts_itself
     }
 
     /// How far the recording has got, in frames.
@@ -77,6 +85,8 @@ impl Timeline {
             self.silence_until(place);
         } else if place.saturating_sub(self.next) > max_drift {
             self.silence_until(place);
+        } else if self.next.saturating_sub(place) > i64::from(clock.sample_rate) {
+            self.contradicts_itself = true;
         }
     }
 
@@ -129,6 +139,17 @@ mod tests {
     fn holes_become_silence_and_rounding_does_not() {
         let mut timeline = Timeline::stamped(MILLISECONDS, 1000, 0);
         assert_eq!(placed(&mut timeline, &[0, 21, 39, 200, 100, 220]), [20, 20, 20, -140, 20, 20, 20]);
+    }
+
+    #[test]
+    fn a_time_stamp_that_later_ones_contradict_is_told() {
+        let told = |stamps: &[i64]| {
+            let mut timeline = Timeline::stamped(MILLISECONDS, 1000, 0);
+            placed(&mut timeline, stamps);
+            timeline.contradicts_itself()
+        };
+        assert!(told(&[0, 20, 5000, 60]));
+        assert!(!told(&[0, 20, 5000, 5020, 5030]));
     }
 
     #[test]

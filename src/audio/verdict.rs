@@ -86,7 +86,10 @@ fn judge_ffmpeg(status: ExitStatus, report: &str, samples: u64) -> Result<Decode
         return Err(Error::invalid("no_audio_track", "the file has no audio track"));
     }
     if !status.success() {
-        return Err(Error::invalid("undecodable", "the file is damaged or of a kind that even ffmpeg cannot read"));
+        return Err(Error::invalid(
+            "undecodable",
+            "the file is damaged, or of a kind that even ffmpeg cannot read: play it to see what is left, and send another copy",
+        ));
     }
     if samples == 0 {
         return Err(Error::invalid("empty_file", "the file has an audio track but no audio"));

@@ -43,3 +43,9 @@ from clock
 join attempts a on a.finished_at_ms > clock.now_ms - 60000
 join tasks t on t.id = a.task_id and t.kind = 'transcribe' and t.pass = 0
 where a.outcome = 'done';
+
+-- A recording is prepared for the model that will transcribe it: the lane names that model.
+update tasks set lane = (
+    select iif(coalesce(j.source_bytes, 1 << 40) <= 16777216, 'small/', 'large/') || j.model || coalesce('@' || j.owner, '')
+    from jobs j where j.pk = tasks.job_pk)
+where kind = 'prepare' and state in ('blocked', 'delayed', 'queued', 'running');

@@ -40,16 +40,44 @@ impl Spool {
     /// `max_bytes`: the most that all files together may take.
     pub fn open(folder: PathBuf, max_bytes: u64) -> Result<Self> {
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { folder, max_bytes, room: Arc::default() })
+        let spool = Self { folder, max_bytes, room: Arc::default() };
+        spool.clear_strays()?;
+        Ok(spool)
+    }
+
+    /// Earlier versions kept one file for each job, beside where the folders of jobs are now.
+    fn clear_strays(&self) -> Result<()> {
+        let entries = std::fs::read_dir(&self.folder).context("cannot list the spool")?.flatten();
+        let ours = |path: &Path| path.extension().is_some_and(|extension| extension == "f32" || extension == "part");
+        for path in entries.map(|entry| entry.path()).filter(|path| path.is_file() && ours(path)) {
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Writes the samples of a job that begin at `start`, waiting while the spool is full; `wait` is called again and
     /// again meanwhile and ends the wait with an error.
     pub fn write(&self, job_id: &str, start: u64, samples: &[f32], wait: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        self.write_within(self.max_bytes, job_id, start, samples, wait)
+    }
+
+    /// The same, without waiting for room: for one chunk of each job, so that a short one gets through a full spool.
+    pub fn write_first(&self, job_id: &str, start: u64, samples: &[f32]) -> Result<()> {
+        self.write_within(u64::MAX, job_id, start, samples, &mut || Ok(()))
+    }
+
+    fn write_within(
+        &self,
+        max_bytes: u64,
+        job_id: &str,
+        start: u64,
+        samples: &[f32],
+        wait: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
         let bytes = samples.len() as u64 * BYTES_PER_SAMPLE;
         let mut room = self.room.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let mut waited = Duration::ZERO;
-        while self.used_bytes()? + bytes > self.max_bytes {
+        while max_bytes < u64::MAX && self.used_bytes()? + bytes > max_bytes {
             self.room.is_short.store(true, Ordering::Relaxed);
             wait()?;
             room = self.room.made.wait_timeout(room, LOOK).unwrap_or_else(PoisonError::into_inner).0;
@@ -59,7 +87,9 @@ impl Spool {
                 waited = Duration::ZERO;
             }
         }
-        self.room.is_short.store(false, Ordering::Relaxed);
+        if max_bytes < u64::MAX {
+            self.room.is_short.store(false, Ordering::Relaxed);
+        }
         let path = self.path(job_id, start, start + samples.len() as u64);
         write_whole(&path, samples).with_context(|| format!("cannot write {}; is the disk full?", path.display()))?;
         Ok(())
@@ -81,6 +111,16 @@ impl Spool {
 
     pub fn holds(&self, job_id: &str, start: u64, end: u64) -> bool {
         self.path(job_id, start, end).metadata().is_ok_and(|file| file.len() == (end - start) * BYTES_PER_SAMPLE)
+    }
+
+    /// Removes from a job's folder all but these chunks: what a killed process had half written, or done and not removed.
+    pub fn keep_only(&self, job_id: &str, chunks: &[(u64, u64)]) {
+        let kept: Vec<PathBuf> = chunks.iter().map(|&(start, end)| self.path(job_id, start, end)).collect();
+        let files = std::fs::read_dir(self.folder.join(job_id)).into_iter().flatten().flatten();
+        for path in files.map(|file| file.path()).filter(|path| !kept.contains(path)) {
+            // What cannot be removed only takes room.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Removes one chunk. What is gone already is fine.
@@ -203,6 +243,17 @@ mod tests {
         spool.write("two", 0, &[3.0], &mut make_room).unwrap();
         assert_eq!(spool.read("two", 0, 1).unwrap(), Some(vec![3.0]));
         assert!(!spool.is_short());
+    }
+
+    #[test]
+    fn files_of_an_earlier_layout_are_removed() {
+        let (folder, first) = spool(1000);
+        for name in ["job.f32", "job.part", "README"] {
+            std::fs::write(folder.path().join("spool").join(name), "x").unwrap();
+        }
+        Spool::open(first.folder.clone(), 1000).unwrap();
+        let left: Vec<_> = std::fs::read_dir(&first.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["README"]);
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Transcribe<'_> {
     /// The chunk's text, or nothing where its samples are gone and must be decoded again.
     fn transcribe(&mut self, claim: &Claim, chunk: &Span, control: &Control) -> Result<Option<ChunkResult>> {
         let Some(samples) = self.spool.read(&claim.job_id, chunk.from, chunk.to)? else {
-            tracing::warn!("the decoded audio is gone; decoding it once more");
+            tracing::debug!("the decoded audio is gone; decoding it once more");
             return Ok(None);
         };
         let begun = Instant::now();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use whisperq::audio::{Decoder, Limits};
 use whisperq::db::Db;
+use whisperq::error::Error;
 use whisperq::job::{FrontDoor, Job, JobState, NewJob, Options};
 use whisperq::prepare::{Prepare, Turns, file_version};
 use whisperq::queue::{self, ChunkResult, Claim, Queue, Work, unix_now_ms};
@@ -101,7 +102,7 @@ fn preparing(queue: &Queue, spool: &Spool, decoder: Decoder) -> Prepare {
         worker,
         spool: spool.clone(),
         storage: Storage::open(queue.db().path().with_file_name("uploads")).unwrap(),
-        lane: queue::prepare_lane(true, None),
+        lane: queue::prepare_lane(true, MODEL, None),
         decoder,
         turns: Arc::new(Turns::new(1)),
         max_audio_bytes: 1 << 30,
@@ -194,6 +195,44 @@ fn chunks_go_on_as_their_samples_come_back_so_that_a_small_spool_is_enough() {
         }
     });
     assert_eq!(house.job(&id).status, JobState::Completed);
+}
+
+#[test]
+fn chunks_that_kept_their_samples_go_on_before_the_recording_is_decoded_again() {
+    let house = House::new();
+    let path = house.folder.path().join("long.wav");
+    long_recording(&path, 60);
+    let id = house.submit(&path, Options::default());
+    house.work();
+    house.queue.fail(house.claim().unwrap().task, &Error::invalid("broken", "no"), 0.0, unix_now_ms()).unwrap();
+    house.queue.retry(&id, unix_now_ms()).unwrap();
+    assert!(house.claim().is_none(), "they wait for the preparation");
+    // Nothing fits into this spool: whatever goes on has kept its samples.
+    let spool = Spool::open(house.folder.path().join("spool"), 1).unwrap();
+    let prepare = preparing(&house.queue, &spool, Decoder::new("/bin/false".into(), Limits { max_audio_ms: 1 }));
+    prepare.step().unwrap();
+    assert!(house.claim().is_some());
+}
+
+#[test]
+fn the_first_chunk_of_a_recording_gets_through_a_full_spool() {
+    let house = House::new();
+    let spool = Spool::open(house.folder.path().join("spool"), 1).unwrap();
+    let id = house.submit(&fixture("sample.mp3"), Options::default());
+    preparing(&house.queue, &spool, house.prepare.decoder.clone()).step().unwrap();
+    let claim = house.claim().unwrap();
+    assert_eq!(claim.job_id, id);
+    assert!(samples_of(&house, &claim).is_some());
+}
+
+#[test]
+fn what_a_killed_process_left_in_the_spool_is_cleared_when_its_job_goes_on() {
+    let house = House::new();
+    let id = house.submit(&fixture("sample.mp3"), Options::default());
+    house.spool.write(&id, 5, &[1.0], &mut || Ok(())).unwrap();
+    house.work();
+    assert!(!house.spool.holds(&id, 5, 6));
+    assert_eq!(house.chunks(&id).len(), 1);
 }
 
 fn samples_of(house: &House, claim: &Claim) -> Option<Vec<f32>> {

@@ -28,12 +28,12 @@ use crate::whisper::{self, Demand, Model};
 use crate::worker::{Slot, Worker};
 pub use intake::{Intake, Source};
 
-/// Large recordings that are fetched at the same time; most of that is waiting for where they come from.
+/// Large recordings that are prepared at the same time; most of that is waiting for where they come from, or for room.
 const LARGE_FETCHERS: usize = 4;
-/// Of those, as many are decoded at the same time: each takes a core.
-const LARGE_DECODERS: usize = 2;
-/// Small recordings that are prepared at the same time; they wait for no large one.
-const SMALL_DECODERS: usize = 2;
+/// Small ones, which wait for no large one.
+const SMALL_FETCHERS: usize = 8;
+/// Of each, as many are decoded at the same time: that takes a core.
+const DECODERS: usize = 2;
 /// How often a stopping process looks whether its threads have ended.
 const JOIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -154,14 +154,15 @@ impl Builder<'_> {
     }
 
     fn prepare_threads(&self, slots: &mut Vec<Arc<Slot>>) -> Result<Vec<JoinHandle<()>>> {
-        let (large, small) = (queue::prepare_lane(false, self.owner()), queue::prepare_lane(true, self.owner()));
-        let turns = Arc::new(Turns::new(LARGE_DECODERS));
+        let lane = |small| queue::prepare_lane(small, &self.intake.model.name, self.owner());
+        let (large, small) = (lane(false), lane(true));
+        let turns = Arc::new(Turns::new(DECODERS));
         let mut threads = Vec::new();
         for n in 0..LARGE_FETCHERS {
             threads.push(self.prepare_thread(format!("prepare-large-{n}"), large.clone(), turns.clone(), slots)?);
         }
-        let turns = Arc::new(Turns::new(SMALL_DECODERS));
-        for n in 0..SMALL_DECODERS {
+        let turns = Arc::new(Turns::new(DECODERS));
+        for n in 0..SMALL_FETCHERS {
             threads.push(self.prepare_thread(format!("prepare-small-{n}"), small.clone(), turns.clone(), slots)?);
         }
         Ok(threads)

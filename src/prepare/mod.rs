@@ -15,6 +15,7 @@ use crate::storage::Storage;
 use crate::transcript::Control;
 use crate::worker::{Outcome, Worker};
 use rebuild::Rebuild;
+use turns::Turn;
 pub use turns::Turns;
 
 /// What a preparing thread works with.
@@ -51,10 +52,12 @@ impl Prepare {
     /// The end of the plan, or nothing where the job has one and only its samples were wanted.
     fn prepare(&self, claim: &Claim, stored: &Stored, control: &Control) -> Result<Option<Plan>> {
         let path = &self.storage.locate(&claim.job_id, &claim.source);
-        let _turn = self.turns.take(&mut || go_on(control))?;
+        let turn = self.turns.take(&mut || go_on(control))?;
+        self.spool.keep_only(&claim.job_id, &stored.unfinished);
         let check = || check_file(path, claim.source_version.as_deref(), self.max_audio_bytes);
         check()?;
-        let mut split = Split::new(self, claim, stored, control);
+        let mut split = Split::new(self, claim, stored, control, turn);
+        split.queued.release_held()?;
         let decoded = self.decoder.decode(path, &mut || go_on(control), &mut |block| split.push(block))?;
         // What was written over meanwhile may be half of one and half of the other.
         check()?;
@@ -91,6 +94,8 @@ struct Queued<'a> {
     prepare: &'a Prepare,
     claim: &'a Claim,
     control: &'a Control,
+    /// Absent while the spool is full: others may decode meanwhile.
+    turn: Option<Turn<'a>>,
     order: Order,
     /// Chunks up to here are known from an earlier attempt.
     known_samples: u64,
@@ -98,7 +103,7 @@ struct Queued<'a> {
 }
 
 impl<'a> Split<'a> {
-    fn new(prepare: &'a Prepare, claim: &'a Claim, stored: &Stored, control: &'a Control) -> Self {
+    fn new(prepare: &'a Prepare, claim: &'a Claim, stored: &Stored, control: &'a Control, turn: Turn<'a>) -> Self {
         let lacking = stored.unfinished.iter().copied();
         let lacking = lacking.filter(|&(start, end)| !prepare.spool.holds(&claim.job_id, start, end)).collect();
         // Words are timed with the full window, whatever is in it.
@@ -106,7 +111,15 @@ impl<'a> Split<'a> {
             if claim.options.word_timestamps { audio::LONG_CHUNK_SECONDS } else { audio::SHORT_CHUNK_SECONDS };
         let settings = PlanSettings { max_chunk_ms: max_chunk_seconds * 1000, vad: claim.options.skips_silence() };
         Self {
-            queued: Queued { prepare, claim, control, order: order(claim), known_samples: stored.end_sample, added: 0 },
+            queued: Queued {
+                prepare,
+                claim,
+                control,
+                turn: Some(turn),
+                order: order(claim),
+                known_samples: stored.end_sample,
+                added: 0,
+            },
             rebuild: Rebuild::new(lacking),
             planner: (!stored.planned).then(|| Planner::new(settings)),
         }
@@ -145,15 +158,43 @@ impl Queued<'_> {
         Ok(())
     }
 
-    /// Gives a chunk that was queued before its samples back, and lets it go on if it waits for them: should all of them
-    /// wait until the last is there, a full spool would never empty.
-    fn restore(&self, start_sample: u64, samples: &[f32]) -> Result<()> {
+    /// Gives a chunk that was queued before its samples back, and lets it go on if it waits for them.
+    fn restore(&mut self, start_sample: u64, samples: &[f32]) -> Result<()> {
         self.spool(start_sample, samples)?;
-        self.prepare.worker.queue.release_chunk(self.claim.task, start_sample, unix_now_ms())
+        self.release_held()
     }
 
-    fn spool(&self, start_sample: u64, samples: &[f32]) -> Result<()> {
-        self.prepare.spool.write(&self.claim.job_id, start_sample, samples, &mut || go_on(self.control))
+    /// Lets the chunks go on that wait for this preparation and have their samples: should all of them wait until the last
+    /// is there, a full spool would never empty. A chunk may have begun to wait just after its samples came, so this is
+    /// looked at again and again.
+    fn release_held(&self) -> Result<()> {
+        let Prepare { spool, worker, .. } = self.prepare;
+        for (start, end) in worker.queue.waiting_for(self.claim.task)? {
+            if spool.holds(&self.claim.job_id, start, end) {
+                worker.queue.release_chunk(self.claim.task, start, unix_now_ms())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for room, but for the first chunk; the turn goes to somebody else meanwhile.
+    fn spool(&mut self, start_sample: u64, samples: &[f32]) -> Result<()> {
+        let (spool, job_id) = (&self.prepare.spool, &self.claim.job_id);
+        if self.known_samples == 0 && self.added == 0 {
+            return spool.write_first(job_id, start_sample, samples);
+        }
+        let mut turn = self.turn.take();
+        let mut wait = || {
+            turn = None;
+            self.release_held()?;
+            go_on(self.control)
+        };
+        spool.write(job_id, start_sample, samples, &mut wait)?;
+        self.turn = match turn {
+            Some(turn) => Some(turn),
+            None => Some(self.prepare.turns.take(&mut || go_on(self.control))?),
+        };
+        Ok(())
     }
 }
 
@@ -177,14 +218,14 @@ pub fn file_version(path: &Path) -> Option<(String, u64)> {
 
 fn check_file(path: &Path, version: Option<&str>, max_bytes: u64) -> Result<()> {
     let Some((found, bytes)) = file_version(path) else {
-        return Err(Error::invalid("not_found", format!("cannot read {}: no such file", path.display())));
+        return Err(Error::invalid("not_found", "the recording is not there any more: submit it again"));
     };
     if bytes > max_bytes {
-        let message = format!("{} has {bytes} bytes, more than MAX_AUDIO_BYTES={max_bytes}", path.display());
+        let message = format!("the recording has {bytes} bytes, more than MAX_AUDIO_BYTES={max_bytes}");
         return Err(Error::invalid("too_large", message));
     }
     if version.is_some_and(|version| version != found) {
-        let message = format!("{} was changed after it was submitted: submit it again", path.display());
+        let message = "the recording was changed after it was submitted: submit it again";
         return Err(Error::invalid("source_changed", message));
     }
     Ok(())

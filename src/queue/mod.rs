@@ -107,10 +107,10 @@ pub fn transcribe_lane(model: &str, owner: Option<&str>) -> String {
     owned_lane(model, owner)
 }
 
-/// The lane that a job is prepared from: small recordings do not stand behind large ones. One of unknown size counts as
-/// large.
-pub fn prepare_lane(small: bool, owner: Option<&str>) -> String {
-    owned_lane(if small { "small" } else { "large" }, owner)
+/// The lane that a job is prepared from: small recordings do not stand behind large ones, and nobody decodes for a model
+/// that he does not serve. A recording of unknown size counts as large.
+pub fn prepare_lane(small: bool, model: &str, owner: Option<&str>) -> String {
+    owned_lane(&format!("{}/{model}", if small { "small" } else { "large" }), owner)
 }
 
 fn owned_lane(base: &str, owner: Option<&str>) -> String {

@@ -78,6 +78,20 @@ impl Queue {
         Ok(())
     }
 
+    /// Start and end of the chunks that wait for a preparation, in samples.
+    pub fn waiting_for(&self, prepare: TaskRef) -> Result<Vec<(u64, u64)>> {
+        self.db.read(|conn| {
+            let mut statement = conn.prepare_cached(
+                "select start_sample, end_sample from tasks
+                 where waits_for = ?1 and state = 'blocked' and kind = 'transcribe' order by start_sample",
+            )?;
+            let chunks = statement.query_map([prepare.id], |row| {
+                Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
+            })?;
+            Ok(chunks.collect::<Result<_, _>>()?)
+        })
+    }
+
     /// Queues the chunk that waits for its samples to be decoded again, before the rest of the recording is.
     ///
     /// # Errors

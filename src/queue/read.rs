@@ -104,13 +104,14 @@ impl Queue {
         })
     }
 
-    /// Those of `job_ids` that have not ended and that no living process takes: a command line left them behind, and only
-    /// its own kind is there, which keeps to the jobs it owns.
+    /// Those of `job_ids` that have not ended and that no living process takes: a command line left them behind, and whoever
+    /// is there keeps to jobs of its own, as command lines do, or serves another model.
     pub fn abandoned_among(&self, job_ids: &[String]) -> Result<Vec<String>> {
         self.db.read(|conn| {
             let mut abandoned = conn.prepare_cached(
                 "select 1 from jobs where id = ?1 and owner is null and state in ('queued', 'running')
-                     and not exists (select 1 from processes where ended_at_ms is null and command <> 'transcribe')",
+                     and not exists (select 1 from processes p join worker_threads w on w.process_id = p.id
+                         where p.ended_at_ms is null and p.command <> 'transcribe' and w.model = jobs.model)",
             )?;
             let mut found = Vec::new();
             for id in job_ids {

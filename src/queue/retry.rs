@@ -81,10 +81,10 @@ fn reopen(conn: &Connection, pk: i64, limits: &Limits, now_ms: i64) -> Result<bo
 
 /// Queues the decoding once more; nothing where it is pending already.
 fn requeue_prepare(conn: &Connection, pk: i64, now_ms: i64) -> Result<Option<i64>> {
-    let (priority, owner, bytes): (i64, Option<String>, Option<i64>) = conn
-        .prepare_cached("select priority, owner, source_bytes from jobs where pk = ?1")?
-        .query_row([pk], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let lane = prepare_lane(is_small(bytes), owner.as_deref());
+    let (priority, model, owner, bytes): (i64, String, Option<String>, Option<i64>) = conn
+        .prepare_cached("select priority, model, owner, source_bytes from jobs where pk = ?1")?
+        .query_row([pk], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let lane = prepare_lane(is_small(bytes), &model, owner.as_deref());
     let key = start_tag(conn, "prepare", &lane, priority, now_ms)?;
     let requeued = conn
         .prepare_cached(

@@ -128,7 +128,7 @@ pub(super) fn time_limits(options: &Options, limits: &Limits) -> (i64, i64) {
 }
 
 fn insert_prepare(conn: &Connection, job_pk: i64, job: &NewJob, now_ms: i64) -> Result<()> {
-    let lane = prepare_lane(is_small(job.source_bytes.map(u64::cast_signed)), job.owner.as_deref());
+    let lane = prepare_lane(is_small(job.source_bytes.map(u64::cast_signed)), &job.model, job.owner.as_deref());
     let priority = job.options.priority.unwrap_or(0);
     conn.prepare_cached(
         "insert into tasks (job_pk, kind, lane, priority, key, state)
@@ -198,7 +198,8 @@ fn set_owner(conn: &Connection, pk: i64, owner: Option<&str>, now_ms: i64) -> Re
              where pk = ?1 returning model, priority, source_bytes",
         )?
         .query_row((pk, owner, now_ms), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let lanes = [("prepare", prepare_lane(is_small(bytes), owner)), ("transcribe", transcribe_lane(&model, owner))];
+    let lanes =
+        [("prepare", prepare_lane(is_small(bytes), &model, owner)), ("transcribe", transcribe_lane(&model, owner))];
     for (kind, lane) in lanes {
         conn.prepare_cached(&format!(
             "update tasks set lane = ?3 where job_pk = ?1 and kind = ?2 and state in {PENDING}"

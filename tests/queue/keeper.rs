@@ -37,7 +37,16 @@ impl House {
     fn job(&self) -> String {
         let queue = &self.bench.queue;
         let id = queue.submit(super::support::new_job(), unix_now_ms()).unwrap().id;
-        let prepare = queue.claim("prepare", "large", self.process.id(), "prepare-0", unix_now_ms()).unwrap().unwrap();
+        let prepare = queue
+            .claim(
+                "prepare",
+                &whisperq::queue::prepare_lane(false, MODEL, None),
+                self.process.id(),
+                "prepare-0",
+                unix_now_ms(),
+            )
+            .unwrap()
+            .unwrap();
         finish_plan(queue, prepare.task, 1, whisperq::queue::Order::Free, unix_now_ms());
         id
     }

@@ -88,7 +88,8 @@ fn work_until_done() {
     while open_jobs(&queue) > 0 {
         let seen = queue.wake().seen();
         queue.recover_dead(process.id(), unix_now_ms()).unwrap();
-        let worked = step(&queue, &process, "prepare", "large") || step(&queue, &process, "transcribe", MODEL);
+        let worked = step(&queue, &process, "prepare", &whisperq::queue::prepare_lane(false, MODEL, None))
+            || step(&queue, &process, "transcribe", MODEL);
         if !worked {
             queue.wake().wait(seen, Duration::from_millis(5));
         }

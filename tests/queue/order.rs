@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use whisperq::audio::Chunk;
-use whisperq::queue::{Claim, Order, Work};
+use whisperq::queue::{Claim, Order, Work, prepare_lane};
 
 use super::support::{Bench, ME, MODEL, NOW, fault, finish_plan, lane};
 
@@ -17,8 +17,9 @@ fn lanes_do_not_mix() {
     let bench = Bench::new();
     let tiny = bench.planned(1);
     let turbo = bench.submit_as(|job| job.model = "turbo".to_owned());
-    bench.prepare(1, Order::Free);
     let claim = |kind, lane: &str| bench.queue.claim(kind, lane, ME, "gpu-0", NOW).unwrap();
+    let prepare = claim("prepare", &prepare_lane(false, "turbo", None)).unwrap();
+    finish_plan(&bench.queue, prepare.task, 1, Order::Free, NOW);
     assert!(claim("prepare", MODEL).is_none(), "the kind counts too");
     assert_eq!(claim("transcribe", "turbo").unwrap().job_id, turbo);
     assert!(claim("transcribe", "turbo").is_none());

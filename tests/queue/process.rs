@@ -3,7 +3,7 @@
 
 use whisperq::error::Error;
 use whisperq::job::{JobState, NewJob};
-use whisperq::queue::{Claim, Order, Process, Submitted};
+use whisperq::queue::{Claim, Order, Process, Submitted, WorkerRow, WorkerState};
 
 use super::support::{Bench, LEASE_MS, MODEL, NOW, assert_lost, finish_plan, lane, limits, new_job, open, result};
 
@@ -181,6 +181,19 @@ fn what_one_process_submits_another_does() {
     assert_eq!(other.transcript(&id).unwrap().text(), "So");
 }
 
+fn report(bench: &Bench, process: &Process, model: &str) {
+    let worker = WorkerRow {
+        process_id: process.id().to_owned(),
+        worker_id: model.to_owned(),
+        model: model.to_owned(),
+        model_instance: 0,
+        device: "cpu".to_owned(),
+        state: WorkerState::Ready,
+        error: None,
+    };
+    bench.queue.report_worker(worker).unwrap();
+}
+
 #[test]
 fn a_job_is_abandoned_when_only_command_lines_are_left_that_keep_to_their_own() {
     let bench = Bench::new();
@@ -190,6 +203,9 @@ fn a_job_is_abandoned_when_only_command_lines_are_left_that_keep_to_their_own() 
     let jobs = [id.clone(), ended, bench.submit_as(|job| job.owner = Some("other".to_owned()))];
     let _command_line = bench.queue.register("transcribe", NOW).unwrap();
     assert_eq!(bench.queue.abandoned_among(&jobs).unwrap(), [id]);
-    let _service = bench.queue.register("serve", NOW).unwrap();
+    let service = bench.queue.register("serve", NOW).unwrap();
+    report(&bench, &service, "large-v3");
+    assert_eq!(bench.queue.abandoned_among(&jobs).unwrap().len(), 1, "it serves another model");
+    report(&bench, &service, MODEL);
     assert!(bench.queue.abandoned_among(&jobs).unwrap().is_empty());
 }

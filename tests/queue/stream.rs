@@ -2,9 +2,9 @@
 //! the second pass of a translation.
 
 use whisperq::job::JobState;
-use whisperq::queue::{Claim, Order, Plan, Stored, Work};
+use whisperq::queue::{Claim, Order, Plan, Stored, Work, prepare_lane};
 
-use super::support::{Bench, LEASE_MS, ME, NOW, OTHER, assert_lost, fault, plan, result, seconds};
+use super::support::{Bench, LEASE_MS, ME, MODEL, NOW, OTHER, assert_lost, fault, plan, result, seconds};
 
 fn seq(claim: &Claim) -> i64 {
     let Work::Transcribe { seq, .. } = claim.work else { panic!("{claim:?}") };
@@ -163,14 +163,18 @@ fn small_recordings_wait_in_a_lane_of_their_own() {
     let bench = Bench::new();
     let small = bench.submit_as(|job| job.source_bytes = Some(16 * 1024 * 1024));
     let large = bench.submit_as(|job| job.source_bytes = Some(16 * 1024 * 1024 + 1));
-    let claim = |lane| bench.queue.claim("prepare", lane, ME, "prepare-0", NOW).unwrap();
-    let claimed = claim("small").unwrap();
+    let claim = |small| {
+        let lane = prepare_lane(small, MODEL, None);
+        bench.queue.claim("prepare", &lane, ME, "prepare-0", NOW).unwrap()
+    };
+    assert!(bench.queue.claim("prepare", &prepare_lane(true, "other", None), ME, "prepare-0", NOW).unwrap().is_none());
+    let claimed = claim(true).unwrap();
     assert_eq!(claimed.job_id, small);
-    assert!(claim("small").is_none());
-    assert_eq!(claim("large").unwrap().job_id, large);
+    assert!(claim(true).is_none());
+    assert_eq!(claim(false).unwrap().job_id, large);
     bench.queue.fail(claimed.task, &fault(), 0.0, NOW).unwrap();
     bench.queue.promote(NOW + 60_000).unwrap();
-    assert_eq!(claim("small").unwrap().job_id, small, "still small when it is tried again");
+    assert_eq!(claim(true).unwrap().job_id, small, "still small when it is tried again");
 }
 
 #[test]

@@ -26,7 +26,10 @@ fn an_accepted_job_is_there_after_the_database_was_closed_and_opened() {
     let id = open(folder.path(), limits()).submit(new_job(), NOW).unwrap().id;
     let queue = open(folder.path(), limits());
     assert_eq!(queue.job(&id, NOW).unwrap().status, JobState::Queued);
-    let claim = queue.claim("prepare", "large", "me", "w", NOW).unwrap().unwrap();
+    let claim = queue
+        .claim("prepare", &whisperq::queue::prepare_lane(false, &new_job().model, None), "me", "w", NOW)
+        .unwrap()
+        .unwrap();
     assert_eq!((claim.job_id, claim.source.as_str()), (id, "/audio/a.wav"));
     invariants::check(queue.db());
 }

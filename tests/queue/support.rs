@@ -77,7 +77,7 @@ pub(super) fn finish_plan(queue: &Queue, task: TaskRef, count: u64, order: Order
 /// The lane of the tests' jobs, which are of unknown size.
 pub(super) fn lane(kind: &str, owner: &str) -> String {
     match kind {
-        "prepare" => queue::prepare_lane(false, Some(owner)),
+        "prepare" => queue::prepare_lane(false, MODEL, Some(owner)),
         _ => queue::transcribe_lane(MODEL, Some(owner)),
     }
 }
@@ -147,7 +147,7 @@ impl Bench {
     }
 
     pub(super) fn claim_prepare(&self) -> Option<Claim> {
-        self.queue.claim("prepare", "large", ME, "prepare-0", NOW).unwrap()
+        self.queue.claim("prepare", &queue::prepare_lane(false, MODEL, None), ME, "prepare-0", NOW).unwrap()
     }
 
     pub(super) fn try_claim(&self) -> Option<Claim> {

@@ -34,8 +34,9 @@
 //! - [`spool`]: the samples of waiting chunks on disk, within bounds
 //! - [`storage`]: where the recordings of jobs are
 //! - [`db`]: the database file, its settings, its one writer
-//! - [`http_client`]: a plain download
+//! - [`http_client`]: a plain download; the client of a server's API
 //! - [`models`]: model files, found, fetched, converted, checked
+//! - [`gpu`]: how busy and how full the GPUs are
 //! - [`whisper`]: whisper.cpp, and the GPUs it sees
 //!
 //! The engine room:
@@ -82,6 +83,7 @@ pub mod storage;
 pub mod db;
 pub mod http_client;
 pub mod models;
+pub mod gpu;
 pub mod whisper;
 
 pub mod queue;

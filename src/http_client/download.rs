@@ -1,14 +1,12 @@
-//! The plain HTTP client: one GET streamed into a writer, for addresses that the operator chose. It does not guard
-//! against private addresses, and it blocks, so it must not be called from a thread of an async runtime.
+//! One GET streamed into a writer.
 
 use std::io::{self, Read, Write};
-use std::sync::Once;
 use std::time::Duration;
 
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::Response;
 
-/// A machine without network should say so soon; a reachable host answers in well under a second.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use super::{builder, innermost};
+
 /// The longest silence within a transfer. It bounds one read and not the whole, which may take an hour.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Large enough that calls are few, small enough that progress moves on a slow line.
@@ -39,7 +37,8 @@ pub fn download(
     out: &mut dyn Write,
     progress: &mut Progress,
 ) -> Result<u64, DownloadError> {
-    let mut request = client()?.get(url);
+    let client = builder().timeout(READ_TIMEOUT).build().map_err(transfer)?;
+    let mut request = client.get(url);
     if let Some(token) = bearer_token {
         request = request.bearer_auth(token);
     }
@@ -65,29 +64,10 @@ fn copy(mut body: Response, out: &mut dyn Write, progress: &mut Progress) -> Res
     }
 }
 
-fn client() -> Result<Client, DownloadError> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // An error only means that another part of the process has installed one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-    Client::builder()
-        .user_agent(concat!("whisperq/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(READ_TIMEOUT)
-        .build()
-        .map_err(transfer)
-}
-
 fn transfer(error: reqwest::Error) -> DownloadError {
     DownloadError::Transfer(innermost(&error))
 }
 
 fn broken_off(error: io::Error) -> DownloadError {
     DownloadError::Transfer(format!("the transfer broke off: {}", innermost(&error)))
-}
-
-/// The deepest cause says what happened ("connection refused"); the layers above repeat the address.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| (*error).source()).last().unwrap_or(error).to_string()
 }

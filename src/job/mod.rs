@@ -274,7 +274,7 @@ pub struct NewJob {
 }
 
 /// Why a job did not complete.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobError {
     /// For programs; stable.
     pub code: String,
@@ -282,13 +282,14 @@ pub struct JobError {
     pub message: String,
 }
 
-/// A job as every front door shows it.
-#[derive(Clone, Debug, Serialize)]
+/// A job as every front door shows it, and as a client of one reads it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
     pub id: String,
     pub status: JobState,
     /// 0 to 1.
     pub progress: f64,
+    #[serde(default)]
     pub source: String,
     /// RFC 3339, UTC, as the other times.
     pub created_at: String,

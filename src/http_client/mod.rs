@@ -1,0 +1,32 @@
+//! HTTP from our side: a plain [`download`], and [`Api`], the client of a whisperq server. Both go to addresses that the
+//! operator chose and do not guard against private ones; both block, so they must not be called from a thread of an async
+//! runtime.
+
+mod api;
+mod download;
+
+pub use api::{Api, ApiError};
+pub use download::{DownloadError, Progress, download};
+
+use std::sync::Once;
+use std::time::Duration;
+
+use reqwest::blocking::{Client, ClientBuilder};
+
+/// A machine without network should say so soon; a reachable host answers in well under a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What every client begins with.
+fn builder() -> ClientBuilder {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // An error only means that another part of the process has installed one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    Client::builder().user_agent(concat!("whisperq/", env!("CARGO_PKG_VERSION"))).connect_timeout(CONNECT_TIMEOUT)
+}
+
+/// The deepest cause says what happened ("connection refused"); the layers above repeat the address.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| (*error).source()).last().unwrap_or(error).to_string()
+}

@@ -1,23 +1,32 @@
-//! `whisperq jobs`: list, show, cancel and retry jobs of the local queue.
+//! `whisperq jobs`: list, show, cancel and retry jobs, of the local queue or of a server's.
 
 use clap::Subcommand;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::table::{TableFormat, render};
-use super::{Done, say};
+use super::{Done, say, usual_key};
 use crate::app;
 use crate::config::Config;
 use crate::error::Result;
+use crate::http_client::Api;
 use crate::job::{Job, JobState};
-use crate::queue::{JobFilter, unix_now_ms};
+use crate::queue::{JobFilter, Queue, unix_now_ms};
 use crate::system::Table;
 
-/// List, show, cancel and retry jobs.
+/// List, show, cancel and retry jobs: of this machine's queue or, with --server, over HTTP.
 #[derive(clap::Args)]
 #[command(after_help = "Example: whisperq jobs list --status failed")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
+    /// Ask this whisperq, such as http://127.0.0.1:8080, instead of the local queue
+    #[arg(long, value_name = "URL", global = true)]
+    server: Option<String>,
+    /// One of that server's keys [default: the first one in API_KEY]
+    #[arg(long, value_name = "KEY", global = true)]
+    api_key: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -47,29 +56,99 @@ enum Command {
     Retry { id: String },
 }
 
+/// Where the jobs are.
+enum Source {
+    Local(Queue),
+    Server(Api),
+}
+
 pub(super) fn run(args: Args, config: &Config) -> Result<Done> {
-    let queue = app::open_queue(config)?;
-    let now_ms = unix_now_ms();
+    let source = match &args.server {
+        Some(url) => Source::Server(Api::new(url, args.api_key.as_deref().or(usual_key(config)))?),
+        None => Source::Local(app::open_queue(config)?),
+    };
     match args.command {
         Command::List { status, limit, after, format } => {
             let status = status.as_deref().map(str::parse::<JobState>).transpose()?;
-            let jobs = queue.jobs(&JobFilter { status, model: None, since_ms: None, limit, after }, now_ms)?;
+            let jobs = source.list(JobFilter { status, model: None, since_ms: None, limit, after })?;
             say(&render(&listed(&jobs), format)?)
         }
         Command::Show { id } => {
-            let job = queue.job(&id, now_ms)?;
+            let job = source.show(&id)?;
             say(&(serde_json::to_string_pretty(&job).map_err(anyhow::Error::from)? + "\n"))
         }
         Command::Cancel { id } => {
-            queue.cancel(&id, now_ms)?;
+            source.cancel(&id)?;
             say(&format!("job {id} is cancelled\n"))
         }
-        Command::Retry { id } => {
-            queue.retry(&id, now_ms)?;
-            say(&format!("job {id} is queued again: repeat the whisperq transcribe that it came from to run it now\n"))
-        }
+        Command::Retry { id } => say(&source.retry(&id)?),
     }?;
     Ok(Done::Well)
+}
+
+impl Source {
+    fn list(&self, filter: JobFilter) -> Result<Vec<Job>> {
+        match self {
+            Self::Local(queue) => queue.jobs(&filter, unix_now_ms()),
+            Self::Server(api) => list_over_http(api, filter),
+        }
+    }
+
+    fn show(&self, id: &str) -> Result<Job> {
+        match self {
+            Self::Local(queue) => queue.job(id, unix_now_ms()),
+            Self::Server(api) => Ok(api.get(&["jobs", id], &[])?),
+        }
+    }
+
+    fn cancel(&self, id: &str) -> Result<()> {
+        match self {
+            Self::Local(queue) => queue.cancel(id, unix_now_ms()),
+            Self::Server(api) => Ok(api.delete::<IgnoredAny>(&["jobs", id]).map(drop)?),
+        }
+    }
+
+    /// Returns what to tell: a server works by itself, the local queue only while a command runs.
+    fn retry(&self, id: &str) -> Result<String> {
+        let queued = format!("job {id} is queued again");
+        match self {
+            Self::Local(queue) => {
+                queue.retry(id, unix_now_ms())?;
+                Ok(format!("{queued}: repeat the whisperq transcribe that it came from to run it now\n"))
+            }
+            Self::Server(api) => {
+                api.post::<IgnoredAny>(&["jobs", id, "retry"])?;
+                Ok(queued + "\n")
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Page {
+    jobs: Vec<Job>,
+    next: Option<String>,
+}
+
+/// Page after page: a server may give fewer jobs at once than are wanted.
+fn list_over_http(api: &Api, filter: JobFilter) -> Result<Vec<Job>> {
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut after = filter.after;
+    while jobs.len() < filter.limit {
+        let limit = (filter.limit - jobs.len()).to_string();
+        let mut query = vec![("limit", limit.as_str())];
+        query.extend(filter.status.map(|status| ("status", status.name())));
+        query.extend(after.as_deref().map(|after| ("after", after)));
+        let page: Page = api.get(&["jobs"], &query)?;
+        let ended = page.jobs.is_empty() || page.next.is_none();
+        jobs.extend(page.jobs);
+        if ended {
+            break;
+        }
+        after = page.next;
+    }
+    jobs.truncate(filter.limit);
+    Ok(jobs)
 }
 
 fn listed(jobs: &[Job]) -> Table {

@@ -3,6 +3,7 @@
 mod decode;
 mod interrupt;
 mod jobs;
+mod load;
 mod models;
 mod output;
 mod progress;
@@ -18,7 +19,7 @@ use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Secret};
 use crate::error::{Error, Result};
 
 /// Exit codes, part of the contract.
@@ -46,6 +47,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Transcribe(transcribe::Args),
+    Load(load::Args),
     Jobs(jobs::Args),
     Models(models::Args),
     Sql(sql::Args),
@@ -82,6 +84,7 @@ fn dispatch(command: Command) -> Result<Done> {
     match command {
         Command::Transcribe(args) => transcribe::run(args, start()?),
         Command::Serve(_) => serve::run(&start_service()?),
+        Command::Load(args) => load::run(&args, &start()?),
         Command::Jobs(args) => jobs::run(args, &start()?),
         Command::Models(args) => models::run(args, &start()?),
         Command::Sql(args) => sql::run(&args, &start()?),
@@ -102,6 +105,11 @@ fn start_service() -> Result<Config> {
     let config = Config::from_env()?;
     start_logging(&config, SERVICE_LOG)?;
     Ok(config)
+}
+
+/// The key for a server that is asked without `--api-key`: where it runs on this machine, it reads the same setting.
+fn usual_key(config: &Config) -> Option<&str> {
+    config.api_keys.first().map(Secret::reveal)
 }
 
 /// Help and version are answers; a typing error is one line.

@@ -1,4 +1,4 @@
-//! Progress bars on a terminal; silent everywhere else.
+//! Progress on a terminal: bars and counts; silent everywhere else.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -39,5 +39,29 @@ impl Bars {
     /// Prints without tearing the bars.
     pub(super) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         self.group.suspend(print)
+    }
+}
+
+/// One line that counts requests.
+pub(super) struct Count(ProgressBar);
+
+impl Count {
+    pub(super) fn new(requests: usize, clients: usize) -> Self {
+        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} requests {elapsed}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let who = if clients == 1 { "1 client".to_owned() } else { format!("{clients} clients") };
+        Self(ProgressBar::new(requests as u64).with_style(style).with_prefix(who))
+    }
+
+    /// Also where the number is the same: the clock moves.
+    pub(super) fn show(&self, ended: usize) {
+        self.0.set_position(ended as u64);
+        self.0.tick();
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }

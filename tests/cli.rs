@@ -3,6 +3,8 @@
 
 mod errors;
 mod interruption;
+mod load;
+mod remote;
 
 use serde_json::Value;
 

@@ -4,10 +4,12 @@
 mod architecture;
 mod audio;
 mod cli;
+mod client;
 mod engine;
 mod http;
 mod models;
 mod plan;
 mod prepare;
 mod queue;
+mod scripted;
 mod support;

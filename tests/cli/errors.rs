@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use crate::scripted::{Answer, Server, nobody};
 use crate::support::{Whisperq, fixture};
 
 struct Case {
@@ -119,4 +120,30 @@ fn one_bad_recording_among_good_ones_fails_alone() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("boxes are dry"));
     assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
+}
+
+#[test]
+fn a_server_that_cannot_be_asked_is_named_with_what_to_do() {
+    let whisperq = Whisperq::new();
+    let (sample, nobody) = (fixture("sample.wav").display().to_string(), nobody());
+    let load = |more: &[&str]| whisperq.command(&[&["load", &sample], more].concat());
+    let jobs = |more: &[&str]| whisperq.command(&[&["jobs", "list"], more].concat());
+    let locked = Server::start(|_| Answer::error(401, "unauthorized", "the key is wrong"));
+    let strange = Server::start(|_| Answer::new(200, "<html>welcome</html>"));
+    for case in [
+        case("nobody there", load(&["--server", &nobody]), 1, "start it there with whisperq serve"),
+        case("no file there", whisperq.command(&["load", "nowhere.mp3", "--server", &nobody]), 1, "check the path"),
+        case("a folder", whisperq.command(&["load", "/", "--server", &nobody]), 1, "name a recording"),
+        case("no file", whisperq.command(&["load"]), 2, "FILES"),
+        case("no clients", load(&["--clients", "0"]), 2, "--clients"),
+        case("no scheme", load(&["--server", "localhost:8080"]), 2, "http://127.0.0.1:8080"),
+        case("a key of two lines", load(&["--api-key", "a\nb"]), 2, "--api-key"),
+        case("a wrong key", load(&["--server", &locked.url, "--api-key", "sesame"]), 2, "with --api-key or in API_KEY"),
+        case("jobs of nobody", jobs(&["--server", &nobody]), 1, "refused"),
+        case("jobs behind a key", jobs(&["--server", &locked.url]), 2, "the key is wrong"),
+        case("jobs of something else", jobs(&["--server", &strange.url]), 1, "names a whisperq"),
+        case("a bad status of a server's", jobs(&["--server", &nobody, "--status", "lost"]), 2, "queued"),
+    ] {
+        check(case);
+    }
 }

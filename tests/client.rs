@@ -38,6 +38,16 @@ fn a_file_arrives_whole_and_under_its_name() {
 }
 
 #[test]
+fn a_refusal_that_comes_before_the_file_was_sent_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("talk.mp3");
+    std::fs::write(&path, vec![0; LARGE_BYTES]).unwrap();
+    let server = Server::start(|_| Answer::error(429, "overloaded", "full").with("retry-after: 3").early());
+    let error = Api::new(&server.url, None).unwrap().upload::<Value>(&["jobs"], &path).unwrap_err();
+    assert!(matches!(&error, ApiError::Refused { retry_after: Some(_), .. }), "{error:?}");
+}
+
+#[test]
 fn every_method_goes_where_it_should() {
     let server = Server::start(|_| Answer::new(200, ""));
     let api = Api::new(&format!("{}/", server.url), None).unwrap();

@@ -21,18 +21,17 @@ impl Request {
         self.headers.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    fn read(stream: &TcpStream) -> Self {
-        let mut stream = BufReader::new(stream);
-        let head: Vec<String> =
-            stream.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+    fn read_head(stream: &mut impl BufRead) -> Self {
+        let head: Vec<String> = stream.lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
         let line = head[0].trim_end_matches(" HTTP/1.1").to_owned();
         // Names alone would do in lower case, but keys and types of the tests are in lower case as well.
-        let mut request =
-            Self { line, headers: head[1..].iter().map(|line| line.to_lowercase()).collect(), body: Vec::new() };
-        let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
-        request.body = vec![0; length];
-        stream.read_exact(&mut request.body).unwrap();
-        request
+        Self { line, headers: head[1..].iter().map(|line| line.to_lowercase()).collect(), body: Vec::new() }
+    }
+
+    fn read_body(&mut self, stream: &mut impl Read) {
+        let length = self.header("content-length").map_or(0, |length| length.parse().unwrap());
+        self.body = vec![0; length];
+        stream.read_exact(&mut self.body).unwrap();
     }
 }
 
@@ -40,11 +39,12 @@ pub(crate) struct Answer {
     status: u16,
     headers: String,
     body: String,
+    early: bool,
 }
 
 impl Answer {
     pub(crate) fn new(status: u16, body: &str) -> Self {
-        Self { status, headers: String::new(), body: body.to_owned() }
+        Self { status, headers: String::new(), body: body.to_owned(), early: false }
     }
 
     pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
@@ -56,8 +56,14 @@ impl Answer {
         self
     }
 
-    fn write(&self, mut stream: &TcpStream) {
-        let Self { status, headers, body } = self;
+    /// Comes before the body of the request was read, as from a server that refuses by the head alone.
+    pub(crate) fn early(mut self) -> Self {
+        self.early = true;
+        self
+    }
+
+    fn write(&self, stream: &mut impl Write) {
+        let Self { status, headers, body, .. } = self;
         let head =
             format!("HTTP/1.1 {status} -\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n", body.len());
         // A client that was told to stop does not wait for its answers.
@@ -84,11 +90,19 @@ impl Server {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                let request = Request::read(&stream);
+                let mut stream = BufReader::new(stream);
+                let mut request = Request::read_head(&mut stream);
                 let answer = answer(&request);
+                if !answer.early {
+                    request.read_body(&mut stream);
+                }
                 // Before the answer, so that a client that has it can count on it.
                 requests.lock().unwrap().push(request);
-                answer.write(&stream);
+                answer.write(stream.get_mut());
+                if answer.early {
+                    // A connection that is closed with bytes unread takes the answer with it.
+                    let _ = std::io::copy(&mut stream, &mut std::io::sink());
+                }
             }
         };
         let thread = std::thread::Builder::new().name("scripted-server".into()).spawn(serve).unwrap();

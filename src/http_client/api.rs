@@ -1,31 +1,36 @@
 //! The client of a whisperq server: JSON answers, uploads streamed from the disk, errors in the server's own words.
+//!
+//! A runtime of its own instead of reqwest's blocking client: that one loses an answer that comes before the upload ended,
+//! and so every refusal of a large file.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
-use reqwest::blocking::multipart::{Form, Part};
-use reqwest::blocking::{Client, RequestBuilder, Response};
+use anyhow::{Context, anyhow};
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::multipart::{Form, Part};
 use reqwest::redirect::Policy;
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::{Builder, Runtime};
 
-use super::{builder, innermost};
+use super::{CONNECT_TIMEOUT, USER_AGENT, innermost, install_provider};
 use crate::error::{Error, Result};
 
-/// The longest wait for an answer, and for each piece of it; the server needs milliseconds.
+/// The longest wait for a whole answer; the server needs milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A file may take as long as a line of half a megabit per second needs for it.
 const SLOWEST_UPLOAD_BYTES_PER_SECOND: u64 = 64 * 1024;
 /// A page of jobs is far smaller, and a server that is none of ours must not fill the memory.
-const MAX_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// A server and the key for it; clones share its connections. Not `Debug`, so that the key stays out of logs.
 #[derive(Clone)]
 pub struct Api {
+    runtime: Arc<Runtime>,
     client: Client,
     base: Url,
     authorization: Option<HeaderValue>,
@@ -37,11 +42,11 @@ pub enum ApiError {
     /// The server said no, in its own words.
     #[error("{message}")]
     Refused { status: u16, code: String, message: String, retry_after: Option<Duration> },
-    /// No connection, or one that broke before the answer was here.
+    /// No connection, or no answer in time.
     #[error("cannot reach {server}: {reason}")]
     Unreachable { server: String, reason: String },
-    /// The server took no more of the file, and its reason was lost with the connection.
-    #[error("{server} broke off the upload: {reason}")]
+    /// The connection ended before the answer was here.
+    #[error("the connection to {server} broke off: {reason}")]
     BrokenOff { server: String, reason: String },
     /// An answer that no whisperq gives.
     #[error("{server} gave an answer that was not understood ({reason})")]
@@ -72,7 +77,8 @@ impl ApiError {
 
     /// Whether the same request may succeed in a while: the server is busy, starting again or out of reach.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Refused { status: 429 | 502..=504, .. })
+        let out_of_reach = matches!(self, Self::Unreachable { .. } | Self::BrokenOff { .. });
+        out_of_reach || matches!(self, Self::Refused { status: 429 | 502..=504, .. })
     }
 }
 
@@ -94,7 +100,7 @@ impl From<ApiError> for Error {
             ApiError::Unreachable { .. } => {
                 anyhow!("{text}; start it there with whisperq serve, or name another with --server").into()
             }
-            ApiError::BrokenOff { .. } => anyhow!("{text}; its log says why").into(),
+            ApiError::BrokenOff { .. } => anyhow!("{text}; the server's log says why").into(),
             ApiError::NotUnderstood { .. } => anyhow!("{text}; check that --server names a whisperq").into(),
             ApiError::File { .. } => anyhow!("{text}; check the path").into(),
         }
@@ -105,30 +111,38 @@ impl Api {
     /// # Errors
     /// `Config` for an address or a key that no request could carry.
     pub fn new(server_url: &str, api_key: Option<&str>) -> Result<Self> {
-        let client = builder().redirect(Policy::none()).build().map_err(anyhow::Error::from)?;
-        Ok(Self { client, base: address(server_url)?, authorization: api_key.map(bearer).transpose()? })
+        install_provider();
+        let client = Client::builder().user_agent(USER_AGENT).connect_timeout(CONNECT_TIMEOUT);
+        Ok(Self {
+            runtime: Arc::new(runtime()?),
+            client: client.redirect(Policy::none()).build().context("cannot make an HTTP client")?,
+            base: address(server_url)?,
+            authorization: api_key.map(bearer).transpose()?,
+        })
     }
 
     /// Asks for what is at `path`, given as its segments.
     pub fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T, ApiError> {
-        self.answer(self.request(Method::GET, path, query).send())
+        self.runtime.block_on(self.send(self.request(Method::GET, path, query)))
     }
 
     pub fn post<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ApiError> {
-        self.answer(self.request(Method::POST, path, &[]).send())
+        self.runtime.block_on(self.send(self.request(Method::POST, path, &[])))
     }
 
     pub fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ApiError> {
-        self.answer(self.request(Method::DELETE, path, &[]).send())
+        self.runtime.block_on(self.send(self.request(Method::DELETE, path, &[])))
     }
 
     /// Posts a file as the field `file` of a form, read from the disk as it is sent.
     pub fn upload<T: DeserializeOwned>(&self, path: &[&str], file: &Path) -> Result<T, ApiError> {
         let unreadable = |source| ApiError::File { file: file.display().to_string(), source };
-        let file_bytes = std::fs::metadata(file).map_err(unreadable)?.len();
-        let form = Form::new().part("file", Part::file(file).map_err(unreadable)?);
-        let timeout = ANSWER_TIMEOUT + Duration::from_secs(file_bytes / SLOWEST_UPLOAD_BYTES_PER_SECOND);
-        self.answer(self.request(Method::POST, path, &[]).timeout(timeout).multipart(form).send())
+        self.runtime.block_on(async {
+            let file_bytes = std::fs::metadata(file).map_err(unreadable)?.len();
+            let form = Form::new().part("file", Part::file(file).await.map_err(unreadable)?);
+            let timeout = ANSWER_TIMEOUT + Duration::from_secs(file_bytes / SLOWEST_UPLOAD_BYTES_PER_SECOND);
+            self.send(self.request(Method::POST, path, &[]).timeout(timeout).multipart(form)).await
+        })
     }
 
     fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> RequestBuilder {
@@ -146,31 +160,54 @@ impl Api {
         }
     }
 
-    fn answer<T: DeserializeOwned>(&self, sent: reqwest::Result<Response>) -> Result<T, ApiError> {
-        let response = sent.map_err(|error| self.unsent(&error))?;
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ApiError> {
+        let response = request.send().await.map_err(|error| self.unanswered(&error))?;
         let (status, retry_after) = (response.status(), retry_after(&response));
-        let mut body = Vec::new();
-        let read = response.take(MAX_ANSWER_BYTES).read_to_end(&mut body);
-        read.map_err(|error| ApiError::Unreachable { server: self.server(), reason: innermost(&error) })?;
+        let body = self.body(response).await?;
         if !status.is_success() {
             return Err(refused(status, retry_after, &body));
         }
         // Nothing at all is an answer too, to a request that only does something.
         let json = if body.is_empty() { b"null" } else { body.as_slice() };
-        serde_json::from_slice(json)
-            .map_err(|error| ApiError::NotUnderstood { server: self.server(), reason: error.to_string() })
+        serde_json::from_slice(json).map_err(|error| self.not_understood(&error.to_string()))
     }
 
-    fn unsent(&self, error: &reqwest::Error) -> ApiError {
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ApiError> {
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(|error| self.unanswered(&error))? {
+            if body.len() + piece.len() > MAX_ANSWER_BYTES {
+                return Err(self.not_understood("it is too long"));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    }
+
+    fn unanswered(&self, error: &reqwest::Error) -> ApiError {
         let server = self.server();
-        let reason = if error.is_timeout() { "no answer in time".to_owned() } else { innermost(error) };
-        if error.is_body() { ApiError::BrokenOff { server, reason } } else { ApiError::Unreachable { server, reason } }
+        if error.is_timeout() {
+            ApiError::Unreachable { server, reason: "no answer in time".to_owned() }
+        } else if error.is_connect() {
+            ApiError::Unreachable { server, reason: innermost(error) }
+        } else {
+            ApiError::BrokenOff { server, reason: innermost(error) }
+        }
+    }
+
+    fn not_understood(&self, reason: &str) -> ApiError {
+        ApiError::NotUnderstood { server: self.server(), reason: reason.to_owned() }
     }
 
     /// What may be shown of the address.
     fn server(&self) -> String {
         self.base.origin().ascii_serialization()
     }
+}
+
+/// One thread moves the bytes of all clients; whoever asks waits on a thread of its own.
+fn runtime() -> Result<Runtime> {
+    let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("http-client").enable_all().build();
+    Ok(runtime.context("cannot start the thread of the HTTP client")?)
 }
 
 /// The address is not repeated: it may hold a password.

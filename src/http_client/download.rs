@@ -3,9 +3,9 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use reqwest::blocking::Response;
+use reqwest::blocking::{Client, Response};
 
-use super::{builder, innermost};
+use super::{CONNECT_TIMEOUT, USER_AGENT, innermost, install_provider};
 
 /// The longest silence within a transfer. It bounds one read and not the whole, which may take an hour.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,8 +37,7 @@ pub fn download(
     out: &mut dyn Write,
     progress: &mut Progress,
 ) -> Result<u64, DownloadError> {
-    let client = builder().timeout(READ_TIMEOUT).build().map_err(transfer)?;
-    let mut request = client.get(url);
+    let mut request = client()?.get(url);
     if let Some(token) = bearer_token {
         request = request.bearer_auth(token);
     }
@@ -62,6 +61,16 @@ fn copy(mut body: Response, out: &mut dyn Write, progress: &mut Progress) -> Res
         done_bytes += count as u64;
         progress(done_bytes, total_bytes);
     }
+}
+
+fn client() -> Result<Client, DownloadError> {
+    install_provider();
+    Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(READ_TIMEOUT)
+        .build()
+        .map_err(transfer)
 }
 
 fn transfer(error: reqwest::Error) -> DownloadError {

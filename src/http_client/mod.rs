@@ -11,19 +11,17 @@ pub use download::{DownloadError, Progress, download};
 use std::sync::Once;
 use std::time::Duration;
 
-use reqwest::blocking::{Client, ClientBuilder};
-
 /// A machine without network should say so soon; a reachable host answers in well under a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const USER_AGENT: &str = concat!("whisperq/", env!("CARGO_PKG_VERSION"));
 
-/// What every client begins with.
-fn builder() -> ClientBuilder {
+/// Comes before the first client: they find the crypto provider here.
+fn install_provider() {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         // An error only means that another part of the process has installed one.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    Client::builder().user_agent(concat!("whisperq/", env!("CARGO_PKG_VERSION"))).connect_timeout(CONNECT_TIMEOUT)
 }
 
 /// The deepest cause says what happened ("connection refused"); the layers above repeat the address.

@@ -29,7 +29,8 @@ impl Latencies {
 
 /// Seconds of audio that came back as text.
 pub(super) fn audio_seconds<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> f64 {
-    outcomes.filter_map(|outcome| outcome.result.as_ref().ok()).sum()
+    // Not `sum`, by which nothing at all is a negative zero.
+    outcomes.filter_map(|outcome| outcome.result.as_ref().ok()).fold(0.0, |sum, seconds| sum + seconds)
 }
 
 /// Audio seconds per second; none where nothing came back.

@@ -1,4 +1,4 @@
-//! HTTP from our side: a plain [`download`], and [`Api`], the client of a whisperq server. Both go to addresses that the
+//! HTTP from our side: a plain [`download()`], and [`Api`], the client of a whisperq server. Both go to addresses that the
 //! operator chose and do not guard against private ones; both block, so they must not be called from a thread of an async
 //! runtime.
 

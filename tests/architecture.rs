@@ -53,7 +53,10 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "transcribe",
         ],
     ),
-    ("http", &["error", "config", "job", "transcript", "shutdown", "storage", "models", "queue", "system", "app"]),
+    (
+        "http",
+        &["error", "config", "job", "transcript", "shutdown", "storage", "models", "gpu", "queue", "system", "app"],
+    ),
     (
         "cli",
         &[

@@ -4,10 +4,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 
 use super::Service;
 use super::blocking::blocking;
 use super::error::Result;
+use crate::gpu::{self, GpuUsage};
 use crate::queue::unix_now_ms;
 use crate::system;
 
@@ -23,10 +25,19 @@ pub(super) async fn ping(State(service): State<Service>) -> Result<StatusCode> {
     Ok(if look(service).await?.is_ready() { StatusCode::OK } else { StatusCode::NO_CONTENT })
 }
 
+/// What the views know, and the GPUs, which they cannot.
+#[derive(Serialize)]
+pub(super) struct System {
+    #[serde(flatten)]
+    system: system::System,
+    gpu: Vec<GpuUsage>,
+}
+
 /// `GET /system`.
-pub(super) async fn system(State(service): State<Service>) -> Result<Json<system::System>> {
+pub(super) async fn system(State(service): State<Service>) -> Result<Json<System>> {
     let queue = service.intake.queue;
-    Ok(Json(blocking(move || system::system(queue.db(), unix_now_ms())).await?))
+    let look = move || Ok(System { system: system::system(queue.db(), unix_now_ms())?, gpu: gpu::usage() });
+    Ok(Json(blocking(look).await?))
 }
 
 async fn look(service: Service) -> Result<system::Health> {

@@ -74,6 +74,7 @@ fn system_tells_of_workers_queue_jobs_and_the_last_minute() {
     );
     assert!(system["throughput"]["audio_seconds_per_second"].as_f64().unwrap() > 0.0, "{system}");
     assert_eq!(system["models"][0]["name"], "tiny.en", "{system}");
+    assert!(system["gpu"].is_array(), "{system}");
     let health = service.get("/health").json();
     assert_eq!((health["active_workers"].as_i64(), health["model_instances"].as_i64()), (Some(1), Some(1)), "{health}");
 }

@@ -33,6 +33,7 @@
 //! - [`audio`]: from a file to samples, in a child process; speech, and where a recording can be cut
 //! - [`spool`]: the samples of waiting chunks on disk, within bounds
 //! - [`storage`]: where the recordings of jobs are
+//! - [`crash`]: which task a thread held when it killed the process
 //! - [`db`]: the database file, its settings, its one writer
 //! - [`http_client`]: a plain download; the client of a server's API
 //! - [`models`]: model files, found, fetched, converted, checked
@@ -65,7 +66,7 @@
 //!
 //! - SQL outside [`db`], [`queue`] and [`system`]; whisper.cpp outside [`whisper`]; decoders outside [`audio`]; reads of the
 //!   environment outside [`config`]; printing outside [`cli`].
-//! - `unsafe` outside [`whisper`], where C calls back.
+//! - `unsafe` outside [`whisper`] and [`crash`], where C calls back.
 //! - A queue that knows what an engine is, or a worker that knows which engine it runs: [`app`] brings them together.
 //! - A mock of the database: tests run on the real one. The engine alone has a seam, for machines without a model.
 //!
@@ -80,6 +81,7 @@ pub mod shutdown;
 pub mod audio;
 pub mod spool;
 pub mod storage;
+pub mod crash;
 pub mod db;
 pub mod http_client;
 pub mod models;

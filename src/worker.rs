@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
+use crate::crash::{self, Held};
 use crate::db;
 use crate::error::{Error, Result};
 use crate::queue::{Queue, TaskRef, unix_now_ms};
@@ -60,7 +61,9 @@ impl Slot {
         }
     }
 
+    /// Called by the working thread itself: should it kill the process, it is known by what.
     fn hold(&self, task: Option<TaskRef>) {
+        crash::hold(task.map(|task| Held { task: task.id, attempt: task.attempt }));
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         self.control.reset();
         *held = task;

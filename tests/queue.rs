@@ -2,6 +2,7 @@
 //! Time is an argument, so nothing sleeps. Every bench checks the invariants of its database when its test ends.
 
 mod cost;
+mod crash;
 mod database;
 mod endings;
 mod errors;

@@ -14,6 +14,7 @@ use anyhow::Context;
 
 use crate::audio::{self, Decoder, Limits};
 use crate::config::Config;
+use crate::crash;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::keeper::Keeper;
@@ -81,6 +82,7 @@ impl App {
         let spool = Spool::open(config.spool_dir(), config.spool_max_bytes)?;
         let storage = Storage::open(config.upload_dir())?;
         let process = queue.register(command, unix_now_ms())?;
+        crash::watch(process.crash_file())?;
         queue.recover_dead(process.id(), unix_now_ms())?;
         let intake = Intake { queue, storage, model, process_id: process.id().to_owned() };
         let builder = Builder { config, intake: &intake, spool: &spool, private, shutdown };
@@ -245,6 +247,7 @@ impl Builder<'_> {
             chunk_timeout: self.config.chunk_timeout,
             on_stuck: |worker| {
                 tracing::error!(worker, "start whisperq again to go on with everything else");
+                crash::unwatch();
                 std::process::exit(1);
             },
         };

@@ -4,6 +4,7 @@ use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::crash;
 use crate::error::Result;
 use crate::shutdown::Shutdown;
 
@@ -19,6 +20,7 @@ pub(super) fn watch(shutdown: &Shutdown) -> Result<()> {
         .spawn(move || {
             for _ in signals.forever() {
                 if shutdown.is_triggered() {
+                    crash::unwatch();
                     std::process::exit(INTERRUPTED);
                 }
                 shutdown.trigger();

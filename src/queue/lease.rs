@@ -75,13 +75,14 @@ impl Queue {
                  limit ?3",
                 (now_ms, own_process, BATCH),
             )?;
-            take_back_all(conn, &tasks, now_ms)
+            take_back_all(conn, &tasks, Cause::Lost, now_ms)
         })?;
         self.notify_if(reaped)
     }
 
-    /// Takes back everything that a dead process held and closes its row; returns how many tasks that were.
-    pub(super) fn recover(&self, dead_process: &str, now_ms: i64) -> Result<usize> {
+    /// Takes back everything that a dead process held and closes its row; returns how many tasks that were. `culprit`: what
+    /// it was killed by, which counts only while it is among them.
+    pub(super) fn recover(&self, dead_process: &str, culprit: Option<TaskRef>, now_ms: i64) -> Result<usize> {
         let dead = dead_process.to_owned();
         let recovered = self.db.write(Durability::Full, move |conn| {
             let tasks = running(
@@ -89,7 +90,9 @@ impl Queue {
                 "select id, attempt from tasks where state = 'running' and process_id = ?1 limit ?2",
                 (&dead, i64::MAX),
             )?;
-            let recovered = take_back_all(conn, &tasks, now_ms)?;
+            let (crashed, lost): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| Some(*task) == culprit);
+            let mut recovered = take_back_all(conn, &crashed, Cause::Crashed, now_ms)?;
+            recovered += take_back_all(conn, &lost, Cause::Lost, now_ms)?;
             disown(conn, &dead, now_ms)?;
             conn.prepare_cached("update processes set ended_at_ms = ?2 where id = ?1 and ended_at_ms is null")?
                 .execute((&dead, now_ms))?;
@@ -139,12 +142,12 @@ fn running(conn: &Connection, sql: &str, params: impl rusqlite::Params) -> Resul
     Ok(tasks)
 }
 
-fn take_back_all(conn: &Connection, tasks: &[TaskRef], now_ms: i64) -> Result<usize> {
+fn take_back_all(conn: &Connection, tasks: &[TaskRef], cause: Cause, now_ms: i64) -> Result<usize> {
     let mut taken = 0;
     for &task in tasks {
-        match take_back(conn, task, Cause::Lost, now_ms) {
+        match take_back(conn, task, cause, now_ms) {
             Ok(()) => taken += 1,
-            // An earlier task of this batch ended their common job.
+            // An earlier task of the same process ended their common job.
             Err(Error::ClaimLost) => {}
             Err(error) => return Err(error),
         }

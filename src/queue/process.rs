@@ -1,5 +1,6 @@
 //! The processes that share a database. Each holds a lock on a file of its own while it lives; the kernel frees it at any
-//! death, kill -9 included, so a free lock means dead and its tasks return at once, without waiting for a lease.
+//! death, kill -9 included, so a free lock means dead and its tasks return at once, without waiting for a lease. Beside
+//! the lock a process can leave which task killed it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use uuid::Uuid;
 
-use super::Queue;
+use super::{Queue, TaskRef};
+use crate::crash;
 use crate::db::Durability;
 use crate::error::Result;
 
@@ -15,11 +17,17 @@ use crate::error::Result;
 pub struct Process {
     id: String,
     lock: File,
+    crash_file: PathBuf,
 }
 
 impl Process {
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Where the process has to leave which task killed it, for [`crash::watch`].
+    pub fn crash_file(&self) -> &Path {
+        &self.crash_file
     }
 }
 
@@ -85,7 +93,8 @@ impl Queue {
         let path = lock_path(&self.process_dir, &id);
         let lock = File::create_new(&path).with_context(|| format!("cannot create {}", path.display()))?;
         lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
-        let process = Process { id, lock };
+        let crash_file = crash_path(&self.process_dir, &id);
+        let process = Process { id, lock, crash_file };
         let row_id = process.id.clone();
         self.db.write(Durability::Normal, move |conn| {
             conn.execute(
@@ -98,16 +107,24 @@ impl Queue {
         Ok(process)
     }
 
-    /// Takes back the tasks of every process whose lock is free; returns how many tasks that were.
+    /// Takes back the tasks of every process whose lock is free; returns how many tasks that were. The one that a process
+    /// says has killed it is blamed, the others are not.
     pub fn recover_dead(&self, own_process: &str, now_ms: i64) -> Result<usize> {
         let mut recovered = 0;
         for id in self.others(own_process)? {
             let path = lock_path(&self.process_dir, &id);
             if is_free(&path) {
-                recovered += self.recover(&id, now_ms)?;
+                let crash_file = crash_path(&self.process_dir, &id);
+                let culprit = crash::read(&crash_file).map(|held| TaskRef { id: held.task, attempt: held.attempt });
+                recovered += self.recover(&id, culprit, now_ms)?;
                 // Another process may have been quicker.
+                let _ = std::fs::remove_file(&crash_file);
                 let _ = std::fs::remove_file(&path);
-                tracing::info!(process = id, "took over from a process that died");
+                tracing::info!(
+                    process = id,
+                    killed_by = culprit.map(|task| task.id),
+                    "took over from a process that died"
+                );
             }
         }
         Ok(recovered)
@@ -116,7 +133,9 @@ impl Queue {
     /// Signs the process off: its jobs are everyone's again, its row is closed, its lock gone.
     pub fn sign_off(&self, process: Process, now_ms: i64) -> Result<()> {
         let path = lock_path(&self.process_dir, &process.id);
-        self.recover(&process.id, now_ms)?;
+        self.recover(&process.id, None, now_ms)?;
+        // Not every process has had one.
+        let _ = std::fs::remove_file(&process.crash_file);
         // While the lock is held nobody else removes the file.
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         drop(process.lock);
@@ -135,6 +154,10 @@ impl Queue {
 
 fn lock_path(folder: &Path, id: &str) -> PathBuf {
     folder.join(format!("{id}.lock"))
+}
+
+fn crash_path(folder: &Path, id: &str) -> PathBuf {
+    folder.join(format!("{id}.crash"))
 }
 
 /// A lock file that is gone was removed by whoever recovered the process first.

@@ -48,6 +48,7 @@
 //! - [`keeper`]: leases, cancellations, the dead
 //! - [`prepare`], [`transcribe`]: the two steps
 //! - [`app`]: the one place where all of it is put together and taken apart
+//! - [`supervise`]: the process around the process, which starts it again when it died
 //!
 //! Front doors:
 //!
@@ -95,6 +96,7 @@ pub mod keeper;
 pub mod prepare;
 pub mod transcribe;
 pub mod app;
+pub mod supervise;
 
 pub mod http;
 pub mod cli;

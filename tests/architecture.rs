@@ -13,7 +13,7 @@ const MAX_FILE_LINES: usize = 400;
 
 /// Every module in reading order, with the modules that it uses: all of them above it, so there are no circles, and none
 /// that it does not use, so that a new arrow is a decision.
-const ARROWS: [(&str, &[&str]); 24] = [
+const ARROWS: [(&str, &[&str]); 25] = [
     ("error", &[]),
     ("config", &["error"]),
     ("job", &["error"]),
@@ -55,6 +55,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
             "transcribe",
         ],
     ),
+    ("supervise", &["error"]),
     (
         "http",
         &["error", "config", "job", "transcript", "shutdown", "storage", "models", "gpu", "queue", "system", "app"],
@@ -108,10 +109,10 @@ const OWNERS: [(&str, &[&str]); 38] = [
     ("reqwest", &["http_client"]),
     ("rubato", &["audio"]),
     ("rusqlite", &["db", "queue", "system"]),
-    ("rustix", &["audio"]),
+    ("rustix", &["audio", "supervise"]),
     ("rustls", &["http_client"]),
     ("sha1", &["models"]),
-    ("signal_hook", &["cli"]),
+    ("signal_hook", &["supervise", "cli"]),
     ("std::env", &["config"]),
     ("subtle", &["http"]),
     ("symphonia", &["audio"]),

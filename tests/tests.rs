@@ -12,4 +12,5 @@ mod plan;
 mod prepare;
 mod queue;
 mod scripted;
+mod supervise;
 mod support;

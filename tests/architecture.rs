@@ -77,6 +77,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "system",
             "prepare",
             "app",
+            "supervise",
             "http",
         ],
     ),

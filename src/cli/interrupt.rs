@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks for an orderly stop, the second ends the process at once.
+//! Ctrl-C and SIGTERM: the first asks for an orderly stop, a second Ctrl-C ends the process at once.
 
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -18,8 +18,9 @@ pub(super) fn watch(shutdown: &Shutdown) -> Result<()> {
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            for _ in signals.forever() {
-                if shutdown.is_triggered() {
+            for signal in signals.forever() {
+                // Service managers may send SIGTERM to a process and to the one that watches over it, which hands it on.
+                if shutdown.is_triggered() && signal == SIGINT {
                     crash::unwatch();
                     std::process::exit(INTERRUPTED);
                 }

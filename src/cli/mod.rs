@@ -35,12 +35,11 @@ const SERVICE_LOG: &str = "whisperq=info";
 #[command(
     name = "whisperq",
     version,
-    arg_required_else_help = true,
-    after_help = "Example: whisperq transcribe --model tiny.en talk.mp3\n\nSettings come from the environment; the README lists them."
+    after_help = "Example: whisperq transcribe --model tiny.en talk.mp3\n\nWithout a command: serve. Settings come from the environment; the README lists them."
 )]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -62,6 +61,8 @@ pub enum Done {
     Well,
     /// Something failed and has been reported on standard error already.
     WithFailures,
+    /// As the process ended that did the work.
+    WithCode(u8),
 }
 
 /// Runs the command that was typed and says with which code to exit. Errors are one line that says what to do.
@@ -70,8 +71,9 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match dispatch(cli.command) {
+    match dispatch(cli.command.unwrap_or(Command::Serve(serve::Args::default()))) {
         Ok(Done::Well) => ExitCode::SUCCESS,
+        Ok(Done::WithCode(code)) => ExitCode::from(code),
         Ok(Done::WithFailures) => ExitCode::from(FAILED),
         Err(error) => {
             report(&error.to_string());
@@ -83,7 +85,7 @@ pub fn run() -> ExitCode {
 fn dispatch(command: Command) -> Result<Done> {
     match command {
         Command::Transcribe(args) => transcribe::run(args, start()?),
-        Command::Serve(_) => serve::run(&start_service()?),
+        Command::Serve(args) => serve::run(&args, &start_service()?),
         Command::Load(args) => load::run(&args, &start()?),
         Command::Jobs(args) => jobs::run(args, &start()?),
         Command::Models(args) => models::run(args, &start()?),

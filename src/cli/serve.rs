@@ -9,13 +9,27 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::http::{Server, Settings};
 use crate::shutdown::Shutdown;
+use crate::supervise::{follow_parent, supervise};
 
-/// Serve the HTTP API: submit recordings, watch them, fetch transcripts.
-#[derive(clap::Args)]
+/// Serve the HTTP API: submit recordings, watch them, fetch transcripts. This is also what whisperq does without a command.
+#[derive(clap::Args, Default)]
 #[command(after_help = "Example: whisperq serve\n\nHOST, PORT and API_KEY are settings; the README lists them.")]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Set for the child that does the work: the number of the process that watches over it.
+    #[arg(long, hide = true)]
+    child_of: Option<u32>,
+}
 
-pub(super) fn run(config: &Config) -> Result<Done> {
+/// The engine can take its process down, so the service runs in a child that comes back.
+pub(super) fn run(args: &Args, config: &Config) -> Result<Done> {
+    let Some(parent) = args.child_of else {
+        return Ok(Done::WithCode(supervise(&["serve".into(), "--child-of".into()])?));
+    };
+    follow_parent(parent)?;
+    serve(config)
+}
+
+fn serve(config: &Config) -> Result<Done> {
     let settings = Settings {
         address: SocketAddr::new(config.host, config.port),
         api_keys: config.api_keys.clone(),

@@ -118,6 +118,18 @@ impl Service {
         std::fs::read_dir(self.whisperq.path("data/uploads")).unwrap().count()
     }
 
+    /// Waits until the service is there again after its process died.
+    pub(super) fn back(&self) {
+        let ready = || {
+            let mut stream = TcpStream::connect(&self.address).ok()?;
+            stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;
+            Some(Response::read(stream).status == 200)
+        };
+        while ready() != Some(true) {
+            std::thread::yield_now();
+        }
+    }
+
     pub(super) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();

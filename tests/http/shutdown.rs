@@ -1,6 +1,6 @@
 //! The end of a service, asked for or not, and the next start.
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::Service;
 use crate::support::long_recording;
@@ -50,6 +50,37 @@ fn a_watcher_and_a_waiting_client_do_not_hold_up_the_end() {
         assert_eq!(watching.join().unwrap().status, 200);
     });
     assert_eq!(service.end().0, Some(0));
+}
+
+/// The process number of the thread of this name, below the service's child.
+fn thread_of(service: &Service, name: &str) -> Pid {
+    let children = format!("/proc/{0}/task/{0}/children", service.child.id());
+    let child = std::fs::read_to_string(children).unwrap().trim().to_owned();
+    let mut threads = std::fs::read_dir(format!("/proc/{child}/task")).unwrap().map(|entry| entry.unwrap());
+    let named = threads.find(|thread| std::fs::read_to_string(thread.path().join("comm")).unwrap().trim() == name);
+    Pid::from_raw(named.unwrap().file_name().to_str().unwrap().parse().unwrap()).unwrap()
+}
+
+#[test]
+fn a_process_that_the_engine_aborts_comes_back_and_only_the_chunk_at_fault_is_blamed() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let service = Service::start(&[("PORT", &port), ("WORKER_COUNT", "2")]);
+    let long = service.whisperq.path("long.wav");
+    long_recording(&long, 120);
+    let id = service.submit(&long);
+    service.heard(&id);
+    // A signal to the number of a thread goes to that thread, as the engine's own abort does.
+    kill_process(thread_of(&service, "gpu-0"), Signal::ABORT).unwrap();
+    service.back();
+    assert_eq!(service.ended(&id)["status"], "completed");
+    let outcomes = service.whisperq.sql(
+        "select outcome, worker_id, count(*) as n from chunks where outcome in ('crashed', 'lost') and kind = 'transcribe'
+         group by 1, 2",
+    );
+    let of = |outcome: &str| outcomes.iter().filter(|row| row["outcome"] == outcome).collect::<Vec<_>>();
+    assert_eq!(of("crashed").len(), 1, "{outcomes:?}");
+    assert_eq!((&of("crashed")[0]["worker_id"], &of("crashed")[0]["n"]), (&"gpu-0".into(), &1.into()), "{outcomes:?}");
+    assert!(of("lost").iter().all(|row| row["worker_id"] == "gpu-1"), "{outcomes:?}");
 }
 
 #[test]

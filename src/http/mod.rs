@@ -3,6 +3,7 @@
 
 mod auth;
 mod blocking;
+mod body;
 mod error;
 mod events;
 mod jobs;

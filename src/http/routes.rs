@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -14,11 +13,10 @@ use tower::util::option_layer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
-use tower_http::timeout::TimeoutBody;
 use tower_http::trace::TraceLayer;
 
 use super::error::Refusal;
-use super::{ANSWER, IDLE, Service, Settings, auth, events, jobs, status, submit};
+use super::{ANSWER, Service, Settings, auth, body, events, jobs, status, submit};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How long a browser may remember what it may do here.
@@ -49,7 +47,7 @@ pub(super) fn router(service: Service, settings: &Settings) -> Router {
 
 fn with_conventions(router: Router, settings: &Settings) -> Router {
     router
-        .layer(middleware::from_fn(patient))
+        .layer(middleware::from_fn(body::read_before_refusal))
         .layer(CompressionLayer::new())
         .layer(option_layer(cors(&settings.cors_origins)))
         .layer(TraceLayer::new_for_http().make_span_with(span))
@@ -78,11 +76,6 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         .expose_headers([REQUEST_ID, header::CONTENT_DISPOSITION, header::LOCATION, header::RETRY_AFTER])
         .max_age(PREFLIGHT_AGE);
     Some(layer)
-}
-
-/// A body of which nothing arrives for too long is given up.
-async fn patient(request: Request, next: Next) -> Response {
-    next.run(request.map(|body| Body::new(TimeoutBody::new(IDLE, body)))).await
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

@@ -8,9 +8,9 @@ use crate::support::fixture;
 /// The lines after the service was started in the README's section.
 fn lines() -> Vec<String> {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let section = readme.lines().skip_while(|line| *line != "## Serve it").skip(1);
-    let section = section.take_while(|line| !line.starts_with("## ")).filter_map(|line| line.strip_prefix("    "));
-    section.skip_while(|line| !line.starts_with("url=")).map(str::to_owned).collect()
+    let section = readme.lines().skip_while(|line| *line != "## Serve it");
+    let lines = section.skip_while(|line| !line.starts_with("    url=")).map_while(|line| line.strip_prefix("    "));
+    lines.map(str::to_owned).collect()
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The end of a service, asked for or not, and the next start.
 
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::Service;
@@ -52,13 +53,53 @@ fn a_watcher_and_a_waiting_client_do_not_hold_up_the_end() {
     assert_eq!(service.end().0, Some(0));
 }
 
-/// The process number of the thread of this name, below the service's child.
-fn thread_of(service: &Service, name: &str) -> Pid {
-    let children = format!("/proc/{0}/task/{0}/children", service.child.id());
-    let child = std::fs::read_to_string(children).unwrap().trim().to_owned();
-    let mut threads = std::fs::read_dir(format!("/proc/{child}/task")).unwrap().map(|entry| entry.unwrap());
-    let named = threads.find(|thread| std::fs::read_to_string(thread.path().join("comm")).unwrap().trim() == name);
-    Pid::from_raw(named.unwrap().file_name().to_str().unwrap().parse().unwrap()).unwrap()
+fn number(text: &str) -> Pid {
+    Pid::from_raw(text.trim().parse().unwrap()).unwrap()
+}
+
+/// The process that does the work, below the one that watches over it.
+fn working_process(service: &Service) -> Pid {
+    number(&std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", service.child.id())).unwrap())
+}
+
+fn thread_of(process: Pid, name: &str) -> Pid {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap().map(|entry| entry.unwrap());
+    let is_named = |folder: &std::path::Path| std::fs::read_to_string(folder.join("comm")).unwrap().trim() == name;
+    let thread = threads.into_iter().find(|thread| is_named(&thread.path())).unwrap();
+    number(thread.file_name().to_str().unwrap())
+}
+
+/// Aborts a process as the engine does, from the thread of a worker that is in the middle of a chunk.
+fn abort_at_work(service: &Service, worker: &str) {
+    let process = working_process(service);
+    let database = service.whisperq.path("data/whisperq.db");
+    let database = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let chunk = || -> Option<(String, i64)> {
+        let sql = "select current_job, current_chunk from workers where worker_id = ?1 and status = 'busy'";
+        database.query_row(sql, [worker], |row| Ok((row.get(0)?, row.get(1)?))).optional().unwrap()
+    };
+    // While it stands still, what the database says of it stays true; seen twice, the chunk is in the worker's hands.
+    kill_process(process, Signal::STOP).unwrap();
+    let mut seen = None;
+    while chunk().is_none() || chunk() != seen {
+        seen = chunk();
+        kill_process(process, Signal::CONT).unwrap();
+        assert_eq!(service.get("/health").status, 200);
+        kill_process(process, Signal::STOP).unwrap();
+    }
+    abort_thread(process, thread_of(process, worker));
+    kill_process(process, Signal::CONT).unwrap();
+    while std::path::Path::new(&format!("/proc/{process}")).exists() {
+        std::thread::yield_now();
+    }
+}
+
+/// To the thread and to no other one of its process, as `abort` sends it.
+#[expect(unsafe_code, reason = "no safe wrapper sends a signal to a thread of another process")]
+fn abort_thread(process: Pid, thread: Pid) {
+    let (process, thread) = (process.as_raw_pid(), thread.as_raw_pid());
+    // SAFETY: the call takes three numbers and touches no memory.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGABRT) }, 0);
 }
 
 #[test]
@@ -69,8 +110,7 @@ fn a_process_that_the_engine_aborts_comes_back_and_only_the_chunk_at_fault_is_bl
     long_recording(&long, 120);
     let id = service.submit(&long);
     service.heard(&id);
-    // A signal to the number of a thread goes to that thread, as the engine's own abort does.
-    kill_process(thread_of(&service, "gpu-0"), Signal::ABORT).unwrap();
+    abort_at_work(&service, "gpu-0");
     service.back();
     assert_eq!(service.ended(&id)["status"], "completed");
     let outcomes = service.whisperq.sql(

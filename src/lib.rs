@@ -100,3 +100,7 @@ pub mod supervise;
 
 pub mod http;
 pub mod cli;
+
+// The tests of the queue name the crate as everyone does, wherever they are built.
+#[cfg(test)]
+extern crate self as whisperq;

@@ -10,7 +10,6 @@ mod http;
 mod models;
 mod plan;
 mod prepare;
-mod queue;
 mod scripted;
 mod supervise;
 mod support;

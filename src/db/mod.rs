@@ -3,16 +3,21 @@
 
 mod migrate;
 mod pragmas;
+mod readers;
+mod statement;
+#[cfg(test)]
+pub(crate) mod weaken;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use anyhow::anyhow;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Error, Result};
+pub use readers::Readers;
+pub use statement::Statements;
 pub use writer::Durability;
 
 /// Below this version two connections that write and checkpoint at the same instant can corrupt a WAL database.
@@ -21,11 +26,13 @@ const MIN_SQLITE_VERSION: i32 = 3_051_003;
 const READERS: u32 = 4;
 /// A reader waits this long for a connection before it reports an overload.
 const READER_WAIT: Duration = Duration::from_secs(10);
+/// Users' own questions are answered two at a time, apart from all other reading.
+const STRANGERS: u32 = 2;
 
 /// A handle to the open database. Dropping it closes the writer thread after the work already handed in.
 pub struct Db {
     // Dropped in this order: only a writing connection that is the last to close folds the write-ahead log back in.
-    readers: r2d2::Pool<SqliteConnectionManager>,
+    readers: Readers,
     writer: writer::Writer,
     path: PathBuf,
 }
@@ -43,7 +50,7 @@ impl Db {
         let mut connection = open_writable(path)
             .map_err(|error| Error::Config(format!("cannot open {}: {error}; check DATA_DIR", path.display())))?;
         migrate::to_latest(&mut connection)?;
-        let readers = open_readers(path)?;
+        let readers = Readers::open(path, READERS, READER_WAIT, pragmas::for_reader)?;
         Ok(Self { readers, writer: writer::Writer::start(connection)?, path: path.to_owned() })
     }
 
@@ -59,9 +66,12 @@ impl Db {
 
     /// Runs `work` in one read transaction, so that all it sees is of one moment.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let mut connection = self.readers.get().context("no free reading connection")?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-        work(&transaction)
+        self.readers.transaction(work)
+    }
+
+    /// Connections for SQL that a stranger wrote: read-only, and bounded in what a statement may take.
+    pub fn for_strangers(&self) -> Result<Readers> {
+        Readers::open(&self.path, STRANGERS, READER_WAIT, pragmas::for_stranger)
     }
 
     pub fn path(&self) -> &Path {
@@ -76,22 +86,6 @@ fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
     // The file is only touched here, so this is where a folder that cannot be written shows.
     pragmas::prepare_file(&connection)?;
     Ok(connection)
-}
-
-fn open_readers(path: &Path) -> Result<r2d2::Pool<SqliteConnectionManager>> {
-    let manager = SqliteConnectionManager::file(path)
-        .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .with_init(|connection| pragmas::for_reader(connection));
-    // The defaults of r2d2 are for servers across a network: a local file needs no lifetimes and no test queries.
-    r2d2::Pool::builder()
-        .max_size(READERS)
-        .min_idle(Some(1))
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .test_on_check_out(false)
-        .connection_timeout(READER_WAIT)
-        .build(manager)
-        .map_err(|error| anyhow!(error).context("cannot open the reading connections").into())
 }
 
 /// Whether a write failed for the state of the machine (disk full, file locked), so that the same one may succeed later.

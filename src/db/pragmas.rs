@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, ffi};
 
@@ -15,6 +17,20 @@ const BUSY_RETRIES: i32 = 10_000;
 const SETUP_TRIES: u32 = 1_000;
 /// More than the statements that the queue runs in turn; rusqlite's 16 would compile them anew at most claims.
 const CACHED_STATEMENTS: usize = 128;
+/// What one statement of a stranger may have; the first one is the longest text or blob, in bytes.
+const STRANGER_LIMITS: [(Limit, i32); 11] = [
+    (Limit::SQLITE_LIMIT_LENGTH, 1_000_000),
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, 100_000),
+    (Limit::SQLITE_LIMIT_COLUMN, 100),
+    (Limit::SQLITE_LIMIT_EXPR_DEPTH, 50),
+    (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 10),
+    (Limit::SQLITE_LIMIT_VDBE_OP, 25_000),
+    (Limit::SQLITE_LIMIT_FUNCTION_ARG, 16),
+    (Limit::SQLITE_LIMIT_ATTACHED, 0),
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 100),
+    (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 0),
+    (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+];
 /// The write-ahead log shrinks to this after a checkpoint.
 const JOURNAL_BYTES: i64 = 64 << 20;
 
@@ -52,8 +68,28 @@ pub(super) fn for_reader(connection: &Connection) -> rusqlite::Result<()> {
     for_any(connection)
 }
 
+/// Sets up a connection for SQL that a stranger wrote: no single step of it may take much memory or time, because only
+/// between steps it can be stopped.
+pub(super) fn for_stranger(connection: &Connection) -> rusqlite::Result<()> {
+    for_reader(connection)?;
+    // A sort of anything by anything goes to the disk, which has more room.
+    set(connection, "temp_store", 1)?;
+    for (limit, most) in STRANGER_LIMITS {
+        connection.set_limit(limit, most)?;
+        let found = connection.limit(limit)?;
+        if found != most {
+            return Err(stayed("a limit", found.into(), most.into()));
+        }
+    }
+    Ok(())
+}
+
 fn for_any(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    // Nothing that is done here may rewrite the schema by hand, or damage the file on purpose.
+    if !connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)? {
+        return Err(stayed("defensive", 0.into(), 1.into()));
+    }
     set(connection, "cell_size_check", 1)?;
     set(connection, "trusted_schema", 0)?;
     set(connection, "temp_store", 2)
@@ -76,11 +112,12 @@ fn set(connection: &Connection, name: &str, wanted: impl Into<Value>) -> rusqlit
     let wanted = wanted.into();
     connection.pragma_update(None, name, &wanted)?;
     let found: Value = connection.pragma_query_value(None, name, |row| row.get(0))?;
-    if found == wanted {
-        return Ok(());
-    }
-    let message = format!("pragma {name} stayed {found:?} instead of {wanted:?}");
-    Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_MISUSE), Some(message)))
+    if found == wanted { Ok(()) } else { Err(stayed(&format!("pragma {name}"), found, wanted)) }
+}
+
+fn stayed(name: &str, found: Value, wanted: Value) -> rusqlite::Error {
+    let message = format!("{name} stayed {found:?} instead of {wanted:?}");
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_MISUSE), Some(message))
 }
 
 #[cfg(test)]

@@ -91,9 +91,15 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(connection: Connection) -> Result<Self> {
         let (operations, incoming) = sync_channel(CHANNEL_LENGTH);
+        #[cfg(test)]
+        let weakened = super::weaken::current();
         let thread = std::thread::Builder::new()
             .name("db-writer".to_owned())
-            .spawn(move || run(connection, &incoming))
+            .spawn(move || {
+                #[cfg(test)]
+                super::weaken::set(weakened);
+                run(connection, &incoming);
+            })
             .context("cannot start the database thread")?;
         Ok(Self { operations: Some(operations), thread: Some(thread) })
     }

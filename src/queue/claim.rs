@@ -7,7 +7,7 @@ use super::fair::advance;
 use super::finish::close_attempt;
 use super::plan::{Stored, stored};
 use super::{Queue, SAMPLES_PER_MS, TaskRef};
-use crate::db::Durability;
+use crate::db::{Durability, Statements};
 use crate::error::{Error, Result};
 use crate::job::{JobState, Options};
 
@@ -93,14 +93,14 @@ impl Queue {
     fn has_work(&self, kind: &str, lane: &str) -> Result<bool> {
         self.db.read(|conn| {
             let mut probe =
-                conn.prepare_cached("select 1 from tasks where kind = ?1 and lane = ?2 and state = 'queued' limit 1")?;
+                conn.statement("select 1 from tasks where kind = ?1 and lane = ?2 and state = 'queued' limit 1")?;
             Ok(probe.exists((kind, lane))?)
         })
     }
 }
 
 fn open_attempt(conn: &Connection, row: &TaskRow, process_id: &str, worker_id: &str, now_ms: i64) -> Result<()> {
-    conn.prepare_cached(
+    conn.statement(
         "insert into attempts (task_id, attempt, job_pk, process_id, worker_id, started_at_ms)
          values (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
@@ -133,7 +133,7 @@ fn take_first(
     worker_id: &str,
     lease_until_ms: i64,
 ) -> Result<Option<TaskRow>> {
-    let row = conn.prepare_cached(CLAIM)?.query_row(
+    let row = conn.statement(CLAIM)?.query_row(
         named_params! {
             ":process": process_id, ":worker": worker_id, ":lease": lease_until_ms, ":kind": kind, ":lane": lane,
         },
@@ -155,7 +155,7 @@ fn take_first(
 
 /// The first chunk claimed is what starts a job, and its clock.
 fn start_job(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
-    conn.prepare_cached(
+    conn.statement(
         "update jobs set state = 'running', started_at_ms = ?2, execution_deadline_ms = ?2 + execution_timeout_ms
          where pk = ?1 and state = 'queued'",
     )?
@@ -165,7 +165,7 @@ fn start_job(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
 
 fn load(conn: &Connection, row: &TaskRow) -> Result<Claim> {
     let mut statement =
-        conn.prepare_cached("select id, source, source_version, options, language, planned from jobs where pk = ?1")?;
+        conn.statement("select id, source, source_version, options, language, planned from jobs where pk = ?1")?;
     let (mut claim, options) = statement.query_row([row.job_pk], |job| from_job(row, job))?;
     claim.options = serde_json::from_str(&options).map_err(|error| {
         let message = format!("this whisperq does not understand the options of the job ({error}): use a newer one");
@@ -209,7 +209,7 @@ fn from_job(row: &TaskRow, job: &Row<'_>) -> rusqlite::Result<(Claim, String)> {
 }
 
 fn text_of_chunk(conn: &Connection, job_pk: i64, seq: i64) -> Result<Option<String>> {
-    let mut statement = conn.prepare_cached(
+    let mut statement = conn.statement(
         "select group_concat(text, '') from
              (select text from chunk_segments where job_pk = ?1 and pass = 0 and seq = ?2 order by n)",
     )?;

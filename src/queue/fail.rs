@@ -7,7 +7,7 @@ use super::fair::requeue;
 use super::finish::close_attempt;
 use super::read::not_found;
 use super::{PENDING, Queue, TaskRef};
-use crate::db::Durability;
+use crate::db::{Durability, Statements};
 use crate::error::{Error, Result};
 use crate::job::JobState;
 
@@ -112,7 +112,7 @@ impl Queue {
 }
 
 fn overdue(conn: &Connection, sql: &str, now_ms: i64) -> Result<Vec<i64>> {
-    let mut statement = conn.prepare_cached(sql)?;
+    let mut statement = conn.statement(sql)?;
     let jobs = statement.query_map((now_ms, EXPIRE_BATCH), |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(jobs)
 }
@@ -125,7 +125,7 @@ fn backoff_ms(errors: i64, jitter: f64) -> i64 {
 }
 
 pub(super) fn find(conn: &Connection, job_id: &str) -> Result<(i64, String)> {
-    conn.prepare_cached("select pk, state from jobs where id = ?1")?
+    conn.statement("select pk, state from jobs where id = ?1")?
         .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?
         .ok_or_else(|| not_found(job_id))
@@ -134,7 +134,7 @@ pub(super) fn find(conn: &Connection, job_id: &str) -> Result<(i64, String)> {
 /// The fence for everything that is not a finish.
 pub(super) fn owned(conn: &Connection, task: TaskRef) -> Result<()> {
     let found: Option<i64> = conn
-        .prepare_cached("select 1 from tasks where id = ?1 and attempt = ?2 and state = 'running'")?
+        .statement("select 1 from tasks where id = ?1 and attempt = ?2 and state = 'running'")?
         .query_row((task.id, task.attempt), |row| row.get(0))
         .optional()?;
     found.map(|_| ()).ok_or(Error::ClaimLost)
@@ -142,7 +142,7 @@ pub(super) fn owned(conn: &Connection, task: TaskRef) -> Result<()> {
 
 fn count_error(conn: &Connection, task: TaskRef) -> Result<(i64, i64)> {
     let counted = conn
-        .prepare_cached(
+        .statement(
             "update tasks set error_count = error_count + 1
              where id = ?1 and attempt = ?2 and state = 'running' returning job_pk, error_count",
         )?
@@ -152,7 +152,7 @@ fn count_error(conn: &Connection, task: TaskRef) -> Result<(i64, i64)> {
 
 fn delay(conn: &Connection, task_id: i64, run_at_ms: i64) -> Result<()> {
     let delayed = conn
-        .prepare_cached(
+        .statement(
             "update tasks set state = 'delayed', run_at_ms = ?2, lease_until_ms = null, process_id = null,
                  worker_id = null
              where id = ?1 and state = 'running'",
@@ -163,7 +163,7 @@ fn delay(conn: &Connection, task_id: i64, run_at_ms: i64) -> Result<()> {
 
 pub(super) fn mark_failed(conn: &Connection, task_id: i64, now_ms: i64) -> Result<()> {
     let failed = conn
-        .prepare_cached(
+        .statement(
             "update tasks set state = 'failed', finished_at_ms = ?2, lease_until_ms = null, process_id = null,
                  worker_id = null
              where id = ?1 and state = 'running'",
@@ -175,7 +175,7 @@ pub(super) fn mark_failed(conn: &Connection, task_id: i64, now_ms: i64) -> Resul
 /// Ends a job and takes its tasks out of the queue; false when it had ended before.
 pub(super) fn end_job(conn: &Connection, job_pk: i64, ending: &Ending<'_>, now_ms: i64) -> Result<bool> {
     let ended = conn
-        .prepare_cached(
+        .statement(
             "update jobs set state = :state, error_code = :code, error_message = :message, finished_at_ms = :now
              where pk = :pk and state in ('queued', 'running')",
         )?
@@ -186,13 +186,13 @@ pub(super) fn end_job(conn: &Connection, job_pk: i64, ending: &Ending<'_>, now_m
     if ended == 0 {
         return Ok(false);
     }
-    conn.prepare_cached(
+    conn.statement(
         "update attempts set outcome = 'cancelled', finished_at_ms = ?2
          where outcome is null and (task_id, attempt) in
              (select id, attempt from tasks where job_pk = ?1 and state = 'running')",
     )?
     .execute((job_pk, now_ms))?;
-    conn.prepare_cached(&format!(
+    conn.statement(&format!(
         "update tasks set state = 'cancelled', finished_at_ms = ?2, lease_until_ms = null, process_id = null,
              worker_id = null, run_at_ms = null
          where job_pk = ?1 and state in {PENDING}"

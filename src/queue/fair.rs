@@ -12,6 +12,7 @@
 use rusqlite::{Connection, named_params};
 
 use super::SAMPLES_PER_MS;
+use crate::db::Statements;
 use crate::error::{Error, Result};
 
 /// The floor of the clock runs at a twentieth of real time.
@@ -24,7 +25,7 @@ pub(super) fn credit_ms(seq: i64, length_ms: i64) -> i64 {
 
 /// S: where a task that becomes claimable now starts from.
 pub(super) fn start_tag(conn: &Connection, kind: &str, lane: &str, priority: i64, now_ms: i64) -> Result<i64> {
-    let mut statement = conn.prepare_cached(
+    let mut statement = conn.statement(
         "select coalesce(max(virtual_ms), 0) from lanes where kind = :kind and lane = :lane and priority = :priority",
     )?;
     let virtual_ms: i64 =
@@ -34,7 +35,7 @@ pub(super) fn start_tag(conn: &Connection, kind: &str, lane: &str, priority: i64
 
 /// Moves the lane's clock up to the start of the task that was just claimed.
 pub(super) fn advance(conn: &Connection, kind: &str, lane: &str, priority: i64, reached_ms: i64) -> Result<()> {
-    conn.prepare_cached(
+    conn.statement(
         "insert into lanes (kind, lane, priority, virtual_ms) values (:kind, :lane, :priority, :reached)
          on conflict do update set virtual_ms = max(virtual_ms, excluded.virtual_ms)",
     )?
@@ -46,14 +47,13 @@ pub(super) fn advance(conn: &Connection, kind: &str, lane: &str, priority: i64, 
 ///
 /// The caller has checked that the task is not terminal and that this attempt, or nobody, owns it.
 pub(super) fn requeue(conn: &Connection, task_id: i64, now_ms: i64) -> Result<()> {
-    let mut statement = conn.prepare_cached(
-        "select kind, lane, priority, coalesce(end_sample - start_sample, 0) from tasks where id = ?1",
-    )?;
+    let mut statement =
+        conn.statement("select kind, lane, priority, coalesce(end_sample - start_sample, 0) from tasks where id = ?1")?;
     let (kind, lane, priority, samples): (String, String, i64, i64) =
         statement.query_row([task_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     let key = start_tag(conn, &kind, &lane, priority, now_ms)? + samples / SAMPLES_PER_MS;
     let changed = conn
-        .prepare_cached(
+        .statement(
             "update tasks set state = 'queued', key = :key, run_at_ms = null, lease_until_ms = null,
                  process_id = null, worker_id = null
              where id = :id and state in ('delayed', 'running')",
@@ -64,7 +64,7 @@ pub(super) fn requeue(conn: &Connection, task_id: i64, now_ms: i64) -> Result<()
 
 /// Releases what waited for `task_id`: everything, or only the chunk that begins at `start_sample`.
 pub(super) fn release_waiters(conn: &Connection, task_id: i64, start_sample: Option<i64>, now_ms: i64) -> Result<()> {
-    let mut statement = conn.prepare_cached(
+    let mut statement = conn.statement(
         "select kind, lane, priority, coalesce(min(start_sample), 0) from tasks
          where waits_for = ?1 and state = 'blocked' and (?2 is null or start_sample = ?2) group by kind, lane, priority",
     )?;
@@ -74,7 +74,7 @@ pub(super) fn release_waiters(conn: &Connection, task_id: i64, start_sample: Opt
     for group in groups.collect::<Result<Vec<_>, _>>()? {
         let (kind, lane, priority, first_sample) = group;
         let start = start_tag(conn, &kind, &lane, priority, now_ms)?;
-        conn.prepare_cached(
+        conn.statement(
             "update tasks set state = 'queued', key = :start + (coalesce(end_sample, 0) - :first) / :per_ms
                  where waits_for = :id and state = 'blocked' and kind = :kind and lane = :lane and priority = :priority
                      and (:only is null or start_sample = :only)",

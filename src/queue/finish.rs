@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::fair::release_waiters;
 use super::plan::{Plan, seal};
 use super::{PENDING, Queue, SAMPLES_PER_MS, TaskRef};
-use crate::db::Durability;
+use crate::db::{Durability, Statements};
 use crate::error::{Error, Result};
 use crate::transcript::{Segment, Transcript};
 
@@ -66,7 +66,7 @@ impl Queue {
 
 /// The fence: only the attempt that claimed the task, and only while it still runs.
 fn mark_done(conn: &Connection, task: TaskRef, now_ms: i64) -> Result<Finished> {
-    let mut statement = conn.prepare_cached(
+    let mut statement = conn.statement(
         "update tasks set state = 'done', finished_at_ms = :now, lease_until_ms = null, process_id = null,
              worker_id = null
          where id = :id and attempt = :attempt and state = 'running'
@@ -93,7 +93,7 @@ pub(super) fn close_attempt(
     engine_ms: Option<i64>,
     now_ms: i64,
 ) -> Result<()> {
-    conn.prepare_cached(
+    conn.statement(
         "update attempts set outcome = :outcome, error = :error, engine_ms = :engine_ms, finished_at_ms = :now
          where task_id = :id and attempt = :attempt and outcome is null",
     )?
@@ -105,7 +105,7 @@ pub(super) fn close_attempt(
 }
 
 fn store_segments(conn: &Connection, chunk: &Finished, segments: &[Segment]) -> Result<()> {
-    let mut insert = conn.prepare_cached(
+    let mut insert = conn.statement(
         "insert into chunk_segments (job_pk, pass, seq, n, start_ms, end_ms, seek_ms, text, tokens, temperature,
              avg_logprob, compression_ratio, no_speech_prob, speech_prob, words)
          values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
@@ -138,13 +138,13 @@ fn store_segments(conn: &Connection, chunk: &Finished, segments: &[Segment]) -> 
 /// pass. The first language heard is the job's.
 fn count_chunk(conn: &Connection, task: TaskRef, chunk: &Finished, result: &ChunkResult) -> Result<()> {
     let audio_ms = chunk.samples / SAMPLES_PER_MS;
-    conn.prepare_cached(
+    conn.statement(
         "update jobs set language = coalesce(language, ?3),
              done_ms = done_ms + iif(?4 = coalesce(options ->> '$.translate', 0), ?2, 0)
          where pk = ?1",
     )?
     .execute((chunk.job_pk, audio_ms, &result.language, chunk.pass))?;
-    conn.prepare_cached(
+    conn.statement(
         "update worker_threads set chunks_done = chunks_done + 1, audio_ms = audio_ms + ?3, engine_ms = engine_ms + ?4
          where (process_id, worker_id) =
              (select process_id, worker_id from attempts where task_id = ?1 and attempt = ?2)",
@@ -156,7 +156,7 @@ fn count_chunk(conn: &Connection, task: TaskRef, chunk: &Finished, result: &Chun
 /// Completes the job when it is planned and nothing of it is left to do.
 fn complete_if_done(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
     let open: bool = conn
-        .prepare_cached(&format!(
+        .statement(&format!(
             "select planned = 0 or state not in ('queued', 'running') or exists (
                  select 1 from tasks where job_pk = ?1 and kind in ('prepare', 'transcribe') and state in {PENDING})
              from jobs where pk = ?1"
@@ -166,10 +166,10 @@ fn complete_if_done(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
         return Ok(());
     }
     let transcript = assemble(conn, job_pk)?;
-    conn.prepare_cached("insert into transcripts (job_pk, language, duration_ms, text) values (?1, ?2, ?3, ?4)")?
+    conn.statement("insert into transcripts (job_pk, language, duration_ms, text) values (?1, ?2, ?3, ?4)")?
         .execute((job_pk, &transcript.language, transcript.duration_ms, transcript.text()))?;
     let completed = conn
-        .prepare_cached(
+        .statement(
             "update jobs set state = 'completed', finished_at_ms = ?2, started_at_ms = coalesce(started_at_ms, ?2),
                  execution_deadline_ms = coalesce(execution_deadline_ms, ?2 + execution_timeout_ms)
              where pk = ?1 and planned = 1 and state in ('queued', 'running')",
@@ -180,12 +180,12 @@ fn complete_if_done(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
 
 /// The transcript from the segments stored so far, in order of time: the translation where one was asked for.
 pub(super) fn assemble(conn: &Connection, job_pk: i64) -> Result<Transcript> {
-    let mut statement = conn
-        .prepare_cached("select language, audio_ms, coalesce(options ->> '$.translate', 0) from jobs where pk = ?1")?;
+    let mut statement =
+        conn.statement("select language, audio_ms, coalesce(options ->> '$.translate', 0) from jobs where pk = ?1")?;
     let (language, duration_ms, translated) = statement.query_row([job_pk], |row| {
         Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, bool>(2)?))
     })?;
-    let mut statement = conn.prepare_cached(
+    let mut statement = conn.statement(
         "select start_ms, end_ms, seek_ms, text, tokens, temperature, avg_logprob, compression_ratio, no_speech_prob,
              speech_prob, words
          from chunk_segments where job_pk = ?1 and pass = ?2 order by seq, n",

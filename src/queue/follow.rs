@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, named_params};
 
 use super::Queue;
 use super::read::not_found;
+use crate::db::Statements;
 use crate::error::Result;
 
 /// A look at a job takes at most so many segments, so that one watcher does not hold a reader for long.
@@ -37,11 +38,11 @@ impl Queue {
         let after = after.unwrap_or(Position { seq: -1, n: -1 });
         self.db.read(|conn| {
             let job: Option<(i64, i64)> = conn
-                .prepare_cached("select pk, coalesce(options ->> '$.translate', 0) from jobs where id = ?1")?
+                .statement("select pk, coalesce(options ->> '$.translate', 0) from jobs where id = ?1")?
                 .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let (job_pk, pass) = job.ok_or_else(|| not_found(job_id))?;
-            let mut statement = conn.prepare_cached(
+            let mut statement = conn.statement(
                 "select seq, n, start_ms, end_ms, text from chunk_segments
                  where job_pk = :job and pass = :pass and (seq, n) > (:seq, :n)
                      and seq < coalesce((select min(seq) from tasks where job_pk = :job and kind = 'transcribe'

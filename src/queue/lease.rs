@@ -7,7 +7,7 @@ use super::fair::requeue;
 use super::finish::close_attempt;
 use super::submit::disown;
 use super::{Queue, TaskRef};
-use crate::db::Durability;
+use crate::db::{Durability, Statements};
 use crate::error::{Error, Result};
 use crate::job::JobState;
 
@@ -34,9 +34,9 @@ impl Queue {
         let (process_id, tasks) = (process_id.to_owned(), tasks.to_vec());
         let lease_until_ms = now_ms + self.limits.lease_ms;
         self.db.write(Durability::Normal, move |conn| {
-            conn.prepare_cached("update processes set heartbeat_at_ms = ?2 where id = ?1")?
+            conn.statement("update processes set heartbeat_at_ms = ?2 where id = ?1")?
                 .execute((&process_id, now_ms))?;
-            let mut update = conn.prepare_cached(
+            let mut update = conn.statement(
                 "update tasks set lease_until_ms = ?4
                  where id = ?1 and attempt = ?2 and state = 'running' and process_id = ?3",
             )?;
@@ -54,7 +54,7 @@ impl Queue {
     pub fn lost_among(&self, tasks: &[TaskRef]) -> Result<Vec<TaskRef>> {
         self.db.read(|conn| {
             let mut owned =
-                conn.prepare_cached("select 1 from tasks where id = ?1 and attempt = ?2 and state = 'running'")?;
+                conn.statement("select 1 from tasks where id = ?1 and attempt = ?2 and state = 'running'")?;
             let mut lost = Vec::new();
             for &task in tasks {
                 if !owned.exists((task.id, task.attempt))? {
@@ -94,7 +94,7 @@ impl Queue {
             let mut recovered = take_back_all(conn, &crashed, Cause::Crashed, now_ms)?;
             recovered += take_back_all(conn, &lost, Cause::Lost, now_ms)?;
             disown(conn, &dead, now_ms)?;
-            conn.prepare_cached("update processes set ended_at_ms = ?2 where id = ?1 and ended_at_ms is null")?
+            conn.statement("update processes set ended_at_ms = ?2 where id = ?1 and ended_at_ms is null")?
                 .execute((&dead, now_ms))?;
             Ok(recovered)
         })?;
@@ -114,7 +114,7 @@ impl Queue {
     /// Queues the delayed tasks whose time has come; returns how many.
     pub fn promote(&self, now_ms: i64) -> Result<usize> {
         let promoted = self.db.write(Durability::Normal, move |conn| {
-            let mut due = conn.prepare_cached(
+            let mut due = conn.statement(
                 "select id from tasks where state = 'delayed' and run_at_ms <= ?1 order by run_at_ms limit ?2",
             )?;
             let due: Vec<i64> = due.query_map((now_ms, BATCH), |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -135,7 +135,7 @@ impl Queue {
 }
 
 fn running(conn: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<Vec<TaskRef>> {
-    let mut statement = conn.prepare_cached(sql)?;
+    let mut statement = conn.statement(sql)?;
     let tasks = statement
         .query_map(params, |row| Ok(TaskRef { id: row.get(0)?, attempt: row.get(1)? }))?
         .collect::<Result<_, _>>()?;
@@ -159,7 +159,7 @@ fn take_back_all(conn: &Connection, tasks: &[TaskRef], cause: Cause, now_ms: i64
 fn take_back(conn: &Connection, task: TaskRef, cause: Cause, now_ms: i64) -> Result<()> {
     let crashed = cause == Cause::Crashed;
     let counted: Option<(i64, i64, i64)> = conn
-        .prepare_cached(
+        .statement(
             "update tasks set crash_count = crash_count + ?3, lost_count = lost_count + 1 - ?3
              where id = ?1 and attempt = ?2 and state = 'running' returning job_pk, crash_count, lost_count",
         )?

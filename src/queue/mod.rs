@@ -127,3 +127,8 @@ pub fn unix_now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+/// With the other tests, but built into the crate: nowhere else can a guard be weakened.
+#[cfg(test)]
+#[path = "../../tests/queue/mod.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use super::fail::owned;
 use super::fair::{credit_ms, release_waiters, start_tag};
 use super::{PENDING, Queue, SAMPLES_PER_MS, TaskRef, transcribe_lane};
 use crate::audio::Chunk;
-use crate::db::Durability;
+use crate::db::{Durability, Statements};
 use crate::error::{Error, Result};
 
 /// In what order the chunks of a job may run.
@@ -66,7 +66,7 @@ impl Queue {
         self.db.write(Durability::Normal, move |conn| {
             // A preparation that gets on is not what makes processes vanish.
             let job_pk: Option<i64> = conn
-                .prepare_cached(
+                .statement(
                     "update tasks set lost_count = 0 where id = ?1 and attempt = ?2 and state = 'running'
                      returning job_pk",
                 )?
@@ -81,7 +81,7 @@ impl Queue {
     /// Start and end of the chunks that wait for a preparation, in samples.
     pub fn waiting_for(&self, prepare: TaskRef) -> Result<Vec<(u64, u64)>> {
         self.db.read(|conn| {
-            let mut statement = conn.prepare_cached(
+            let mut statement = conn.statement(
                 "select start_sample, end_sample from tasks
                  where waits_for = ?1 and state = 'blocked' and kind = 'transcribe' order by start_sample",
             )?;
@@ -110,7 +110,7 @@ impl Queue {
 pub(super) fn seal(conn: &Connection, job_pk: i64, plan: &Plan) -> Result<()> {
     let more = serde_json::to_string(&plan.warnings).map_err(anyhow::Error::from)?;
     let sealed = conn
-        .prepare_cached(
+        .statement(
             "update jobs set planned = 1, audio_ms = :audio_ms,
                  done_ms = min(:audio_ms, done_ms + max(0, :audio_ms - (
                      select coalesce(sum(end_sample - start_sample), 0) / :per_ms from tasks
@@ -128,11 +128,11 @@ pub(super) fn seal(conn: &Connection, job_pk: i64, plan: &Plan) -> Result<()> {
 /// What is known of a job's chunks when its preparation is claimed.
 pub(super) fn stored(conn: &Connection, job_pk: i64, planned: bool) -> Result<Stored> {
     let end: i64 = conn
-        .prepare_cached(
+        .statement(
             "select coalesce(max(end_sample), 0) from tasks where job_pk = ?1 and kind = 'transcribe' and pass = 0",
         )?
         .query_row([job_pk], |row| row.get(0))?;
-    let mut statement = conn.prepare_cached(&format!(
+    let mut statement = conn.statement(&format!(
         "select distinct start_sample, end_sample from tasks
          where job_pk = ?1 and kind = 'transcribe' and state in {PENDING} order by start_sample"
     ))?;
@@ -174,7 +174,7 @@ fn insert_chunks(conn: &Connection, job_pk: i64, chunks: &[Chunk], order: Order,
 }
 
 fn open_job(conn: &Connection, job_pk: i64) -> Result<JobRow> {
-    let mut statement = conn.prepare_cached(
+    let mut statement = conn.statement(
         "select model, owner, priority, coalesce(options ->> '$.translate', 0) from jobs
          where pk = ?1 and planned = 0 and state in ('queued', 'running')",
     )?;
@@ -187,7 +187,7 @@ fn open_job(conn: &Connection, job_pk: i64) -> Result<JobRow> {
 }
 
 fn earlier(conn: &Connection, job_pk: i64, direction: &str) -> Result<Option<Earlier>> {
-    let mut statement = conn.prepare_cached(&format!(
+    let mut statement = conn.statement(&format!(
         "select id, seq, key, (end_sample - start_sample) / {SAMPLES_PER_MS}, state = 'done' from tasks where job_pk = ?1 and kind = 'transcribe' and pass = 0
          order by seq {direction} limit 1"
     ))?;
@@ -208,7 +208,7 @@ fn insert(
     key: i64,
     waits_for: Option<i64>,
 ) -> Result<i64> {
-    conn.prepare_cached(
+    conn.statement(
         "insert into tasks (job_pk, kind, pass, seq, lane, priority, key, state, waits_for, start_sample, end_sample,
              hard_cut)
          values (:job, 'transcribe', :pass, :seq, :lane, :priority, :key, iif(:waits_for is null, 'queued', 'blocked'),

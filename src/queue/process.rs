@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Queue, TaskRef};
 use crate::crash;
-use crate::db::Durability;
+use crate::db::{Durability, Statements};
 use crate::error::Result;
 
 /// This process as others see it. Dropping it frees the lock.
@@ -67,7 +67,7 @@ impl Queue {
     /// Writes or updates a worker's row.
     pub fn report_worker(&self, worker: WorkerRow) -> Result<()> {
         self.db.write(Durability::Normal, move |conn| {
-            conn.prepare_cached(
+            conn.statement(
                 "insert into worker_threads (process_id, worker_id, model, model_instance, device, state, error)
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                  on conflict do update set state = excluded.state, error = excluded.error",
@@ -144,8 +144,7 @@ impl Queue {
 
     fn others(&self, own_process: &str) -> Result<Vec<String>> {
         self.db.read(|conn| {
-            let mut statement =
-                conn.prepare_cached("select id from processes where ended_at_ms is null and id <> ?1")?;
+            let mut statement = conn.statement("select id from processes where ended_at_ms is null and id <> ?1")?;
             let ids = statement.query_map([own_process], |row| row.get(0))?.collect::<Result<_, _>>()?;
             Ok(ids)
         })

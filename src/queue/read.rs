@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, Row, named_params};
 
 use super::Queue;
 use super::finish::assemble;
+use crate::db::Statements;
 use crate::error::{Error, Result};
 use crate::job::{Job, JobError, JobState};
 use crate::transcript::Transcript;
@@ -37,7 +38,7 @@ impl Queue {
     /// `NotFound`.
     pub fn job(&self, job_id: &str, now_ms: i64) -> Result<Job> {
         self.db.read(|conn| {
-            let mut statement = conn.prepare_cached(&format!("{COLUMNS} where j.id = ?1"))?;
+            let mut statement = conn.statement(&format!("{COLUMNS} where j.id = ?1"))?;
             let job = statement.query_row([job_id], |row| from_row(row, now_ms)).optional()?;
             job.ok_or_else(|| not_found(job_id))
         })
@@ -49,7 +50,7 @@ impl Queue {
     /// `NotFound`.
     pub fn progress(&self, job_id: &str) -> Result<(JobState, f64)> {
         self.db.read(|conn| {
-            let mut statement = conn.prepare_cached("select state, audio_ms, done_ms from jobs where id = ?1")?;
+            let mut statement = conn.statement("select state, audio_ms, done_ms from jobs where id = ?1")?;
             let found = statement.query_row([job_id], |row| {
                 let status = row.get::<_, String>(0)?.parse().unwrap_or(JobState::Failed);
                 Ok((status, progress(status, row.get(1)?, row.get(2)?)))
@@ -61,7 +62,7 @@ impl Queue {
     /// Jobs, newest first.
     pub fn jobs(&self, filter: &JobFilter, now_ms: i64) -> Result<Vec<Job>> {
         self.db.read(|conn| {
-            let mut statement = conn.prepare_cached(&format!(
+            let mut statement = conn.statement(&format!(
                 "{COLUMNS} where (:state is null or j.state = :state) and (:model is null or j.model = :model)
                      and (:since is null or j.created_at_ms >= :since)
                      and (:after is null or j.pk < (select pk from jobs where id = :after))
@@ -81,7 +82,7 @@ impl Queue {
     pub fn needs_recording(&self, job_id: &str) -> Result<Option<bool>> {
         self.db.read(|conn| {
             let mut statement =
-                conn.prepare_cached("select state not in ('completed', 'cancelled') from jobs where id = ?1")?;
+                conn.statement("select state not in ('completed', 'cancelled') from jobs where id = ?1")?;
             Ok(statement.query_row([job_id], |row| row.get(0)).optional()?)
         })
     }
@@ -92,8 +93,7 @@ impl Queue {
             return Ok(job_ids);
         }
         self.db.read(|conn| {
-            let mut open =
-                conn.prepare_cached("select 1 from jobs where id = ?1 and state in ('queued', 'running')")?;
+            let mut open = conn.statement("select 1 from jobs where id = ?1 and state in ('queued', 'running')")?;
             let mut ended = Vec::new();
             for id in job_ids {
                 if !open.exists([&id])? {
@@ -108,7 +108,7 @@ impl Queue {
     /// is there keeps to jobs of its own, as command lines do, or serves another model.
     pub fn abandoned_among(&self, job_ids: &[String]) -> Result<Vec<String>> {
         self.db.read(|conn| {
-            let mut abandoned = conn.prepare_cached(
+            let mut abandoned = conn.statement(
                 "select 1 from jobs where id = ?1 and owner is null and state in ('queued', 'running')
                      and not exists (select 1 from processes p join worker_threads w on w.process_id = p.id
                          where p.ended_at_ms is null and p.command <> 'transcribe' and w.model = jobs.model)",
@@ -130,7 +130,7 @@ impl Queue {
     pub fn transcript(&self, job_id: &str) -> Result<Transcript> {
         self.db.read(|conn| {
             let found: Option<(i64, String)> = conn
-                .prepare_cached("select pk, state from jobs where id = ?1")?
+                .statement("select pk, state from jobs where id = ?1")?
                 .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             match found {

@@ -7,7 +7,7 @@ use super::fair::start_tag;
 use super::finish::close_attempt;
 use super::submit::time_limits;
 use super::{Limits, Queue, TaskRef, is_small, prepare_lane};
-use crate::db::Durability;
+use crate::db::{Durability, Statements};
 use crate::error::{Error, Result};
 
 impl Queue {
@@ -40,7 +40,7 @@ impl Queue {
     pub fn prepare_again(&self, task: TaskRef, now_ms: i64) -> Result<()> {
         self.db.write(Durability::Full, move |conn| {
             let (job_pk, prepare): (i64, i64) = conn
-                .prepare_cached(
+                .statement(
                     "select t.job_pk, p.id from tasks t join tasks p on p.job_pk = t.job_pk and p.kind = 'prepare'
                      where t.id = ?1 and t.attempt = ?2 and t.state = 'running'",
                 )?
@@ -50,7 +50,7 @@ impl Queue {
             // The first chunk to notice asks for the decoding, the others find it asked for.
             requeue_prepare(conn, job_pk, now_ms)?;
             close_attempt(conn, task, "released", Some("the decoded audio was gone"), None, now_ms)?;
-            conn.prepare_cached(
+            conn.statement(
                 "update tasks set state = 'blocked', waits_for = ?2, lease_until_ms = null, process_id = null,
                      worker_id = null
                  where id = ?1 and state = 'running'",
@@ -66,10 +66,10 @@ impl Queue {
 /// The time limits are those of now: a job that ran out of time is tried again because they were raised.
 fn reopen(conn: &Connection, pk: i64, limits: &Limits, now_ms: i64) -> Result<bool> {
     let options: String =
-        conn.prepare_cached("select options from jobs where pk = ?1")?.query_row([pk], |row| row.get(0))?;
+        conn.statement("select options from jobs where pk = ?1")?.query_row([pk], |row| row.get(0))?;
     let (ttl_ms, execution_timeout_ms) = time_limits(&serde_json::from_str(&options).unwrap_or_default(), limits);
     let reopened = conn
-        .prepare_cached(
+        .statement(
             "update jobs set state = 'queued', generation = generation + 1, owner = null, error_code = null,
                  error_message = null, started_at_ms = null, execution_deadline_ms = null, finished_at_ms = null,
                  ttl_ms = :ttl, ttl_deadline_ms = :now + :ttl, execution_timeout_ms = :timeout
@@ -82,12 +82,12 @@ fn reopen(conn: &Connection, pk: i64, limits: &Limits, now_ms: i64) -> Result<bo
 /// Queues the decoding once more; nothing where it is pending already.
 fn requeue_prepare(conn: &Connection, pk: i64, now_ms: i64) -> Result<Option<i64>> {
     let (priority, model, owner, bytes): (i64, String, Option<String>, Option<i64>) = conn
-        .prepare_cached("select priority, model, owner, source_bytes from jobs where pk = ?1")?
+        .statement("select priority, model, owner, source_bytes from jobs where pk = ?1")?
         .query_row([pk], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     let lane = prepare_lane(is_small(bytes), &model, owner.as_deref());
     let key = start_tag(conn, "prepare", &lane, priority, now_ms)?;
     let requeued = conn
-        .prepare_cached(
+        .statement(
             "update tasks set state = 'queued', generation = generation + 1, lane = ?2, key = ?3, error_count = 0,
                  crash_count = 0, lost_count = 0, finished_at_ms = null
              where job_pk = ?1 and kind = 'prepare' and state in ('done', 'failed', 'cancelled')
@@ -100,7 +100,7 @@ fn requeue_prepare(conn: &Connection, pk: i64, now_ms: i64) -> Result<Option<i64
 
 /// A chunk that waited for another unfinished one still does; the others wait for the audio.
 fn block_unfinished_chunks(conn: &Connection, pk: i64, prepare: i64) -> Result<()> {
-    conn.prepare_cached(
+    conn.statement(
         "update tasks set state = 'blocked', generation = generation + 1, error_count = 0, crash_count = 0,
              lost_count = 0, finished_at_ms = null,
              lane = (select model from jobs where pk = :pk),

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::fair::start_tag;
 use super::{Limits, PENDING, Queue, is_small, prepare_lane, transcribe_lane};
-use crate::db::Durability;
+use crate::db::{Durability, Statements};
 use crate::error::{Error, Result};
 use crate::job::{NewJob, Options};
 
@@ -67,7 +67,7 @@ impl Queue {
     pub fn hand_out(&self, job_id: &str, now_ms: i64) -> Result<()> {
         let id = job_id.to_owned();
         self.db.write(Durability::Full, move |conn| {
-            conn.prepare_cached("update jobs set handed_out_at_ms = ?2 where id = ?1 and state = 'completed'")?
+            conn.statement("update jobs set handed_out_at_ms = ?2 where id = ?1 and state = 'completed'")?
                 .execute((id, now_ms))?;
             Ok(())
         })
@@ -76,13 +76,13 @@ impl Queue {
 
 fn earlier(conn: &Connection, idempotency_key: Option<&str>) -> Result<Option<String>> {
     let Some(key) = idempotency_key else { return Ok(None) };
-    let mut statement = conn.prepare_cached("select id from jobs where idempotency_key = ?1")?;
+    let mut statement = conn.statement("select id from jobs where idempotency_key = ?1")?;
     Ok(statement.query_row([key], |row| row.get(0)).optional()?)
 }
 
 fn refuse_when_full(conn: &Connection, max_queued: i64) -> Result<()> {
     let queued: i64 =
-        conn.prepare_cached("select jobs from job_counts where state = 'queued'")?.query_row([], |row| row.get(0))?;
+        conn.statement("select jobs from job_counts where state = 'queued'")?.query_row([], |row| row.get(0))?;
     if queued < max_queued {
         return Ok(());
     }
@@ -92,7 +92,7 @@ fn refuse_when_full(conn: &Connection, max_queued: i64) -> Result<()> {
 fn insert(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Result<()> {
     let options = &job.options;
     let (ttl_ms, execution_timeout_ms) = time_limits(options, limits);
-    conn.prepare_cached(
+    conn.statement(
         "insert into jobs (id, idempotency_key, owner, front_door, source, source_version, source_bytes, options, model,
              language, priority, warnings, created_at_ms, ttl_ms, ttl_deadline_ms, execution_timeout_ms)
          values (:id, :idempotency_key, :owner, :front_door, :source, :version, :bytes, :options, :model, :language, :priority, :warnings,
@@ -130,7 +130,7 @@ pub(super) fn time_limits(options: &Options, limits: &Limits) -> (i64, i64) {
 fn insert_prepare(conn: &Connection, job_pk: i64, job: &NewJob, now_ms: i64) -> Result<()> {
     let lane = prepare_lane(is_small(job.source_bytes.map(u64::cast_signed)), &job.model, job.owner.as_deref());
     let priority = job.options.priority.unwrap_or(0);
-    conn.prepare_cached(
+    conn.statement(
         "insert into tasks (job_pk, kind, lane, priority, key, state)
          values (:job, 'prepare', :lane, :priority, :key, 'queued')",
     )?
@@ -149,7 +149,7 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
 
 fn take_up(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Result<Option<String>> {
     let found: Option<(i64, String, bool)> = conn
-        .prepare_cached(
+        .statement(
             "select pk, id, state = 'completed' from jobs
              where source = :source and front_door = 'cli' and handed_out_at_ms is null
                  and state in ('queued', 'running', 'completed') and owner is null
@@ -167,7 +167,7 @@ fn take_up(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Res
     let Some((pk, id, completed)) = found else { return Ok(None) };
     if !completed {
         let (ttl_ms, execution_timeout_ms) = time_limits(&job.options, limits);
-        conn.prepare_cached("update jobs set ttl_ms = ?2, execution_timeout_ms = ?3 where pk = ?1")?.execute((
+        conn.statement("update jobs set ttl_ms = ?2, execution_timeout_ms = ?3 where pk = ?1")?.execute((
             pk,
             ttl_ms,
             execution_timeout_ms,
@@ -179,12 +179,12 @@ fn take_up(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Res
 
 /// Frees the jobs of `process_id` and forgets the clocks of its lanes.
 pub(super) fn disown(conn: &Connection, process_id: &str, now_ms: i64) -> Result<()> {
-    let mut statement = conn.prepare_cached("select pk from jobs where owner = ?1")?;
+    let mut statement = conn.statement("select pk from jobs where owner = ?1")?;
     let owned = statement.query_map([process_id], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
     for pk in owned {
         set_owner(conn, pk, None, now_ms)?;
     }
-    conn.prepare_cached("delete from lanes where substr(lane, -length(?1) - 1) = '@' || ?1")?.execute([process_id])?;
+    conn.statement("delete from lanes where substr(lane, -length(?1) - 1) = '@' || ?1")?.execute([process_id])?;
     Ok(())
 }
 
@@ -192,7 +192,7 @@ pub(super) fn disown(conn: &Connection, process_id: &str, now_ms: i64) -> Result
 /// limits begin anew: nobody may have worked on it for long.
 fn set_owner(conn: &Connection, pk: i64, owner: Option<&str>, now_ms: i64) -> Result<()> {
     let (model, priority, bytes): (String, i64, Option<i64>) = conn
-        .prepare_cached(
+        .statement(
             "update jobs set owner = ?2, ttl_deadline_ms = ?3 + ttl_ms,
                  execution_deadline_ms = iif(started_at_ms is null, null, ?3 + ttl_ms + execution_timeout_ms)
              where pk = ?1 returning model, priority, source_bytes",
@@ -201,13 +201,11 @@ fn set_owner(conn: &Connection, pk: i64, owner: Option<&str>, now_ms: i64) -> Re
     let lanes =
         [("prepare", prepare_lane(is_small(bytes), &model, owner)), ("transcribe", transcribe_lane(&model, owner))];
     for (kind, lane) in lanes {
-        conn.prepare_cached(&format!(
-            "update tasks set lane = ?3 where job_pk = ?1 and kind = ?2 and state in {PENDING}"
-        ))?
-        .execute((pk, kind, &lane))?;
+        conn.statement(&format!("update tasks set lane = ?3 where job_pk = ?1 and kind = ?2 and state in {PENDING}"))?
+            .execute((pk, kind, &lane))?;
         // Each lane has a clock of its own, so the keys of another one mean nothing here.
         let start = start_tag(conn, kind, &lane, priority, now_ms)?;
-        conn.prepare_cached(
+        conn.statement(
             "update tasks set key = ?3 + (key - (select min(key) from tasks
                                                  where job_pk = ?1 and kind = ?2 and state = 'queued'))
              where job_pk = ?1 and kind = ?2 and state = 'queued'",

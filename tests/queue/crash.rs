@@ -17,7 +17,8 @@ use whisperq::worker::{Slot, Worker};
 
 use super::support::{Bench, LEASE_MS, MODEL, NOW, OTHER, limits, open, result};
 
-const ENTRY: &str = "queue::crash::the_task_that_kills_its_process_is_blamed_alone_and_fails_its_job_the_second_time";
+const ENTRY: &str =
+    "queue::tests::crash::the_task_that_kills_its_process_is_blamed_alone_and_fails_its_job_the_second_time";
 /// The file that makes a process started in its folder one that crashes; it says how.
 const MARK: &str = "crash-here";
 const JOBS: usize = 3;

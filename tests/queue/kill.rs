@@ -62,7 +62,7 @@ fn killed_processes_lose_no_job_and_repeat_no_finished_chunk() {
 /// This very test again, in the folder whose mark makes it a worker.
 fn start(folder: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "queue::kill::killed_processes_lose_no_job_and_repeat_no_finished_chunk"])
+        .args(["--exact", "queue::tests::kill::killed_processes_lose_no_job_and_repeat_no_finished_chunk"])
         .current_dir(folder)
         .stdout(Stdio::null())
         .spawn()

@@ -5,11 +5,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::{Error, Result};
 
 /// In order; the version of a database is how many of them were applied.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../migrations/0001_queue.sql"),
     include_str!("../../migrations/0002_views.sql"),
     include_str!("../../migrations/0003_streams.sql"),
     include_str!("../../migrations/0004_status.sql"),
+    include_str!("../../migrations/0005_history.sql"),
 ];
 
 /// Applies what is missing, each file in its own transaction. Several processes may do this at once: the version is read

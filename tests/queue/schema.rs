@@ -96,7 +96,6 @@ fn a_job_or_task_in_half_a_state_is_refused() {
         "jobs set state = 'cancelled'",
         "jobs set finished_at_ms = 1",
         "jobs set planned = 2",
-        "jobs set options = 'none'",
         "attempts set outcome = 'done' where outcome is null",
         "attempts set outcome = 'lost', finished_at_ms = null",
         "attempts set attempt = 0",
@@ -104,6 +103,7 @@ fn a_job_or_task_in_half_a_state_is_refused() {
         bench.claim_prepare();
         assert_refused(&bench, &format!("update {change}"), "CHECK constraint failed");
     }
+    assert_refused(&bench, "update jobs set options = 'none'", "malformed JSON");
     assert_refused(&bench, "insert into job_counts values ('x', -1)", "CHECK constraint failed");
 }
 

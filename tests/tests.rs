@@ -11,5 +11,6 @@ mod models;
 mod plan;
 mod prepare;
 mod scripted;
+mod sql;
 mod supervise;
 mod support;

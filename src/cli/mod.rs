@@ -90,7 +90,7 @@ fn dispatch(command: Command) -> Result<Done> {
         Command::Jobs(args) => jobs::run(args, &start()?),
         Command::Models(args) => models::run(args, &start()?),
         Command::Sql(args) => sql::run(&args, &start()?),
-        Command::System(_) => sql::run_system(&start()?),
+        Command::System(args) => sql::run_system(&args, &start()?),
         // A child that has no environment to take settings from, and writes its verdict in place of a log.
         Command::Decode(args) => decode::run(&args),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use hyper::body::Frame;
@@ -16,6 +16,7 @@ use tokio_stream::StreamExt;
 use tower_http::timeout::TimeoutBody;
 
 use super::IDLE;
+use super::error::{Refusal, Result};
 
 /// What is read of a refused body: more would only keep the client busy.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024 * 1024;
@@ -45,6 +46,22 @@ pub(super) async fn read_before_refusal(request: Request, next: Next) -> Respons
 fn will_end_soon(request: &Request) -> bool {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     !request.headers().contains_key(header::EXPECT) && length.is_none_or(|length: u64| length <= MAX_DRAIN_BYTES)
+}
+
+/// A body that belongs in memory; `instead` says what to do with a longer one.
+pub(super) async fn read_whole(body: Body, max_bytes: usize, instead: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let broken_off = "the body stopped arriving: send it again";
+        let piece = piece.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_incomplete", broken_off))?;
+        if bytes.len() + piece.len() > max_bytes {
+            let message = format!("JSON may have {max_bytes} bytes here: {instead}");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
 }
 
 async fn drain(body: Body) {

@@ -9,6 +9,7 @@ mod events;
 mod jobs;
 mod routes;
 mod serve;
+mod sql;
 mod status;
 mod submit;
 mod upload;
@@ -36,6 +37,7 @@ pub struct Settings {
 struct Service {
     intake: Intake,
     watch: watch::Watch,
+    user_sql: std::sync::Arc<crate::system::UserSql>,
     max_audio_bytes: u64,
     /// Bodies of JSON are in memory: only so many at a time.
     json_bodies: std::sync::Arc<tokio::sync::Semaphore>,

@@ -16,7 +16,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use super::error::Refusal;
-use super::{ANSWER, Service, Settings, auth, body, events, jobs, status, submit};
+use super::{ANSWER, Service, Settings, auth, body, events, jobs, sql, status, submit};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How long a browser may remember what it may do here.
@@ -27,6 +27,7 @@ pub(super) fn router(service: Service, settings: &Settings) -> Router {
     let keys: Arc<[_]> = settings.api_keys.clone().into();
     let short = Router::new()
         .route("/system", get(status::system))
+        .route("/sql", post(sql::ask))
         .route("/jobs", get(jobs::list))
         .route("/jobs/{id}", get(jobs::show).merge(delete(jobs::cancel)))
         .route("/jobs/{id}/retry", post(jobs::retry))

@@ -18,6 +18,7 @@ use super::{IDLE, Service, Settings};
 use crate::app::Intake;
 use crate::error::{Error, Result};
 use crate::shutdown::Shutdown;
+use crate::system::UserSql;
 
 /// Beyond these a client waits to be let in; each costs a file and some memory.
 const MAX_CONNECTIONS: usize = 4096;
@@ -65,8 +66,10 @@ impl Server {
     /// Serves until `shutdown`, then lets requests under way end within `grace`.
     pub fn run(self, intake: Intake, settings: &Settings, shutdown: &Shutdown, grace: Duration) -> Result<()> {
         let watch = Watch::start(intake.queue.clone(), shutdown.clone())?;
+        let user_sql = Arc::new(UserSql::open(intake.queue.db())?);
         let service = Service {
             intake,
+            user_sql,
             watch: watch.clone(),
             max_audio_bytes: settings.max_audio_bytes,
             json_bodies: Arc::new(Semaphore::new(JSON_BODIES)),

@@ -10,7 +10,6 @@ use super::Service;
 use super::blocking::blocking;
 use super::error::Result;
 use crate::gpu::{self, GpuUsage};
-use crate::queue::unix_now_ms;
 use crate::system;
 
 /// `GET /health`: 200 once a worker is ready, 503 with the same body before.
@@ -36,7 +35,7 @@ pub(super) struct System {
 /// `GET /system`.
 pub(super) async fn system(State(service): State<Service>) -> Result<Json<System>> {
     let queue = service.intake.queue;
-    let look = move || Ok(System { system: system::system(queue.db(), unix_now_ms())?, gpu: gpu::usage() });
+    let look = move || Ok(System { system: system::system(queue.db())?, gpu: gpu::usage() });
     Ok(Json(blocking(look).await?))
 }
 

@@ -11,10 +11,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio_stream::StreamExt;
 
 use super::Service;
 use super::blocking::blocking;
+use super::body::read_whole;
 use super::error::{Refusal, Result};
 use super::jobs::{self, Links};
 use super::upload::{self, Form, Sink};
@@ -91,26 +91,11 @@ async fn receive(service: &Service, request: Request, incoming: &Incoming) -> Re
 async fn receive_json(service: &Service, body: Body, incoming: &Incoming) -> Result<Form> {
     let gone = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the service is stopping: try again");
     let _turn = service.json_bodies.acquire().await.map_err(|_| gone())?;
-    let body = read_json(body).await?;
+    let body = read_whole(body, MAX_JSON_BYTES, "send the recording as a file in a form").await?;
     let (audio, options) = blocking(move || Ok(parse_json(&body))).await??;
     let mut file = Sink::create(incoming, service.max_audio_bytes).await?;
     file.write(audio).await?;
     Ok(Form { file_name: "audio".to_owned(), bytes: file.finish().await?, options })
-}
-
-async fn read_json(body: Body) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut pieces = body.into_data_stream();
-    while let Some(piece) = pieces.next().await {
-        let broken_off = "the body stopped arriving: send it again";
-        let piece = piece.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_incomplete", broken_off))?;
-        if bytes.len() + piece.len() > MAX_JSON_BYTES {
-            let message = format!("JSON may have {MAX_JSON_BYTES} bytes: send the recording as a file in a form");
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
-        }
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes)
 }
 
 /// The audio, and what else the object holds.

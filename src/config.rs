@@ -140,7 +140,7 @@ impl Config {
             )));
         }
         let (model_dir, data_dir) = directories(&env)?;
-        let api_keys: Vec<Secret> = list(env.api_key.as_deref()).into_iter().map(Secret).collect();
+        let api_keys = api_keys(env.api_key.as_deref())?;
         Ok(Self {
             worker_count: worker_count as usize,
             model_instances: model_instances as usize,
@@ -257,6 +257,15 @@ fn list(value: Option<&str>) -> Vec<String> {
     parts.map(str::to_owned).collect()
 }
 
+/// A list that holds no key was meant to hold one.
+fn api_keys(value: Option<&str>) -> Result<Vec<Secret>> {
+    let keys: Vec<Secret> = list(value).into_iter().map(Secret).collect();
+    if value.is_some() && keys.is_empty() {
+        return Err(Error::Config("API_KEY holds no key: allowed is a list between commas, or nothing".to_owned()));
+    }
+    Ok(keys)
+}
+
 /// Without keys the service is for this machine only.
 fn host(value: Option<&str>, has_keys: bool) -> Result<IpAddr> {
     let default = if has_keys { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
@@ -362,6 +371,7 @@ mod tests {
         assert_eq!(config.host.to_string(), "0.0.0.0");
         assert_eq!(config.api_keys.iter().map(Secret::reveal).collect::<Vec<_>>(), ["one", "two"]);
         assert_eq!(read(&[("API_KEY", "k"), ("HOST", "localhost")]).unwrap().host.to_string(), "127.0.0.1");
+        assert!(refusal(&[("API_KEY", " , ")]).contains("holds no key"));
         assert!(refusal(&[("HOST", "example.org")]).contains("an IP address"));
     }
 

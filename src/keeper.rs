@@ -137,9 +137,11 @@ impl Keeper {
 
     /// Removes what was sent for jobs that need it no more, and what no job came of.
     fn sweep_uploads(&self) -> Result<()> {
-        for (job_id, is_old) in self.storage.jobs()? {
-            if !self.queue.needs_recording(&job_id)?.unwrap_or(!is_old) {
-                self.report("remove an upload", self.storage.remove(&job_id));
+        let uploads = self.storage.jobs()?;
+        let ids: Vec<&str> = uploads.iter().map(|(id, _)| id.as_str()).collect();
+        for ((job_id, is_old), needed) in uploads.iter().zip(self.queue.need_recording(&ids)?) {
+            if !needed.unwrap_or(!is_old) {
+                self.report("remove an upload", self.storage.remove(job_id));
             }
         }
         Ok(())

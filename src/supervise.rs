@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, kill_process, setrlimit, wait};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -51,12 +51,14 @@ pub fn supervise_program(program: &Path, args: &[OsString]) -> Result<u8> {
     let supervisor = Supervisor { program, args, signals: signals()? };
     let mut child = supervisor.start()?;
     let mut pause = FIRST_PAUSE;
+    let mut is_first = true;
     loop {
         let started = Instant::now();
         let end = supervisor.follow(child)?;
-        if let Some(code) = end.last_code() {
+        if let Some(code) = end.last_code(is_first) {
             return Ok(code);
         }
+        is_first = false;
         if started.elapsed() >= SOUND_LIFE {
             pause = FIRST_PAUSE;
         }
@@ -84,6 +86,16 @@ pub fn follow_parent(parent: u32) -> Result<()> {
     Ok(())
 }
 
+/// Lets this process have as many files open as the system allows it, and returns that number: the usual limit is for
+/// programs with a handful of connections.
+pub fn raise_file_limit() -> Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        .context("cannot raise the number of open files")?;
+    // None stands for no limit.
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
 struct Supervisor<'a> {
     program: &'a Path,
     args: &'a [OsString],
@@ -98,13 +110,14 @@ struct End {
 }
 
 impl End {
-    /// What to exit with, unless the child is to come back.
-    fn last_code(&self) -> Option<u8> {
+    /// What to exit with, unless the child is to come back. Settings that the first child could start with are good: what
+    /// a later one takes for a bad one, as a full disk, may pass.
+    fn last_code(&self, is_first: bool) -> Option<u8> {
         let code = self.status.code().and_then(|code| u8::try_from(code).ok());
         if self.asked {
             return Some(code.unwrap_or(FAILED));
         }
-        code.filter(|code| [DONE, BAD_CONFIGURATION].contains(code))
+        code.filter(|code| *code == DONE || is_first && *code == BAD_CONFIGURATION)
     }
 }
 

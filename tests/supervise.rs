@@ -43,6 +43,14 @@ fn a_child_with_a_bad_configuration_is_not_started_again() {
 }
 
 #[test]
+fn what_a_later_child_takes_for_a_bad_configuration_may_pass() {
+    let script = "echo started >> diary; [ $(wc -l < diary) -ge 3 ] && exit 0
+                  [ $(wc -l < diary) -ge 2 ] && exit 2; exit 1";
+    let (code, log) = Supervised::start(script).end();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
 fn every_request_to_stop_is_handed_on_and_the_code_of_the_child_is_returned() {
     for (last, code) in [("exit 0", 0), ("exit 3", 3), ("trap - TERM; kill -TERM $$", 1)] {
         let script = format!(

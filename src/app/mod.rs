@@ -35,6 +35,8 @@ const LARGE_FETCHERS: usize = 4;
 const SMALL_FETCHERS: usize = 8;
 /// Of each, as many are decoded at the same time: that takes a core.
 const DECODERS: usize = 2;
+/// A thread that does not stop within this when told to is not waited for.
+const DEAF: Duration = Duration::from_secs(3);
 /// How often a stopping process looks whether its threads have ended.
 const JOIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -113,13 +115,19 @@ impl App {
         self.intake.queue.wake().notify();
         let deadline = Instant::now() + grace;
         while self.workers.iter().any(|worker| !worker.is_finished()) {
+            if Instant::now() >= deadline + DEAF {
+                tracing::warn!(
+                    "a thread does not stop, in a model that is being loaded most likely: ending without it"
+                );
+                break;
+            }
             if Instant::now() >= deadline {
                 // Again and again: a thread may have claimed a chunk just before the request to stop.
                 self.slots.iter().for_each(|slot| slot.control().abort());
             }
             std::thread::sleep(JOIN_LOOK);
         }
-        for worker in self.workers {
+        for worker in self.workers.into_iter().filter(JoinHandle::is_finished) {
             // A worker's panic was caught and recorded where it happened.
             let _ = worker.join();
         }

@@ -1,7 +1,7 @@
 //! `whisperq serve`: the HTTP service over the local queue, until it is told to stop.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Done, interrupt, report};
 use crate::app::App;
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::http::{Server, Settings};
 use crate::shutdown::Shutdown;
-use crate::supervise::{follow_parent, supervise};
+use crate::supervise::{follow_parent, raise_file_limit, supervise};
 
 /// Serve the HTTP API: submit recordings, watch them, fetch transcripts. This is also what whisperq does without a command.
 #[derive(clap::Args, Default)]
@@ -35,6 +35,7 @@ fn serve(config: &Config) -> Result<Done> {
         api_keys: config.api_keys.clone(),
         cors_origins: config.cors_origins.clone(),
         max_audio_bytes: config.max_audio_bytes,
+        max_open_files: raise_file_limit()?,
     };
     let server = Server::bind(&settings)?;
     let shutdown = Shutdown::default();
@@ -45,7 +46,8 @@ fn serve(config: &Config) -> Result<Done> {
         report("warning: without API_KEY everyone who reaches this address may use it");
     }
     let served = server.run(app.intake().clone(), &settings, &shutdown, config.shutdown);
-    let stopping = Instant::now();
-    app.shut_down(config.shutdown.saturating_sub(stopping.elapsed()))?;
-    served.map(|()| Done::Well)
+    // One grace for both: running work goes on while the last requests end.
+    let spent = served.as_ref().map_or(Duration::ZERO, Instant::elapsed);
+    app.shut_down(config.shutdown.saturating_sub(spent))?;
+    served.map(|_| Done::Well)
 }

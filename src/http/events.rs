@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use super::Service;
 use super::blocking::blocking;
 use super::error::{Refusal, Result};
 use super::jobs;
+use super::jobs::Id;
 use crate::job::JobState;
 use crate::queue::{Heard, Position};
 
@@ -36,11 +37,7 @@ struct Watcher {
 }
 
 /// Replays from Last-Event-ID, then goes on until the job ends; 204 where everything was told before.
-pub(super) async fn events(
-    State(service): State<Service>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response> {
+pub(super) async fn events(State(service): State<Service>, Id(id): Id, headers: HeaderMap) -> Result<Response> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
     if last == END {
         return Ok(StatusCode::NO_CONTENT.into_response());

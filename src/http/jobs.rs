@@ -1,7 +1,8 @@
 //! Jobs that exist: listed, shown, cancelled, tried again, and their transcripts.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,18 @@ impl From<Job> for Shown {
     }
 }
 
+/// The job that a path names.
+pub(super) struct Id(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let unreadable = |_| Refusal::bad_request("invalid_path", "the id of the job is not UTF-8 text");
+        Path::from_request_parts(parts, state).await.map(|Path(id)| Self(id)).map_err(unreadable)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
@@ -76,7 +89,11 @@ pub(super) async fn list(
     page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>> {
     let Query(page) = page.map_err(|error| Refusal::bad_request("invalid_query", error.body_text()))?;
-    let limit = page.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+    let limit = page.limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        let message = format!("limit={limit}: allowed is a whole number from 1 to {MAX_PAGE}");
+        return Err(Refusal::bad_request("invalid_query", message));
+    }
     let filter = JobFilter {
         status: page.status.as_deref().map(str::parse::<JobState>).transpose()?,
         model: page.model.map(|model| crate::models::canonical_name(&model)),
@@ -93,19 +110,19 @@ pub(super) async fn list(
 }
 
 /// `GET /jobs/{id}`.
-pub(super) async fn show(State(service): State<Service>, Path(id): Path<String>) -> Result<Json<Shown>> {
+pub(super) async fn show(State(service): State<Service>, Id(id): Id) -> Result<Json<Shown>> {
     Ok(Json(find(&service, id).await?))
 }
 
 /// `DELETE /jobs/{id}`: the job as it is then.
-pub(super) async fn cancel(State(service): State<Service>, Path(id): Path<String>) -> Result<Json<Shown>> {
+pub(super) async fn cancel(State(service): State<Service>, Id(id): Id) -> Result<Json<Shown>> {
     let (queue, cancelled) = (service.intake.queue.clone(), id.clone());
     blocking(move || queue.cancel(&cancelled, unix_now_ms())).await?;
     Ok(Json(find(&service, id).await?))
 }
 
 /// `POST /jobs/{id}/retry`: finished chunks are kept.
-pub(super) async fn retry(State(service): State<Service>, Path(id): Path<String>) -> Result<(StatusCode, Json<Shown>)> {
+pub(super) async fn retry(State(service): State<Service>, Id(id): Id) -> Result<(StatusCode, Json<Shown>)> {
     let (queue, tried) = (service.intake.queue.clone(), id.clone());
     blocking(move || queue.retry(&tried, unix_now_ms())).await?;
     Ok((StatusCode::ACCEPTED, Json(find(&service, id).await?)))
@@ -125,7 +142,7 @@ pub(super) struct Rendering {
 /// `GET /jobs/{id}/transcript?format=`.
 pub(super) async fn transcript(
     State(service): State<Service>,
-    Path(id): Path<String>,
+    Id(id): Id,
     rendering: Result<Query<Rendering>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response> {
     let Query(rendering) = rendering.map_err(|error| Refusal::bad_request("invalid_query", error.body_text()))?;

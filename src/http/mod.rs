@@ -7,6 +7,7 @@ mod body;
 mod error;
 mod events;
 mod jobs;
+mod object;
 mod routes;
 mod serve;
 mod sql;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub api_keys: Vec<Secret>,
     pub cors_origins: Vec<String>,
     pub max_audio_bytes: u64,
+    /// Of this process; connections are not to take them all.
+    pub max_open_files: u64,
 }
 
 /// What every handler works with.

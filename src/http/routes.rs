@@ -11,7 +11,7 @@ use axum::routing::{delete, get, post};
 use axum::{Router, http};
 use tower::util::option_layer;
 use tower_http::compression::CompressionLayer;
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
 
@@ -19,6 +19,7 @@ use super::error::Refusal;
 use super::{ANSWER, Service, Settings, auth, body, events, jobs, sql, status, submit};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const MAX_REQUEST_ID_BYTES: usize = 200;
 /// How long a browser may remember what it may do here.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
 
@@ -54,6 +55,15 @@ fn with_conventions(router: Router, settings: &Settings) -> Router {
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        .layer(middleware::from_fn(short_request_id))
+}
+
+/// A client may name its request, in a word: the name is in every line of the log.
+async fn short_request_id(mut request: Request, next: Next) -> Response {
+    if request.headers().get(REQUEST_ID).is_some_and(|id| id.len() > MAX_REQUEST_ID_BYTES) {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    next.run(request).await
 }
 
 /// Nothing of the query: it may hold secrets.
@@ -73,7 +83,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers(Any)
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([REQUEST_ID, header::CONTENT_DISPOSITION, header::LOCATION, header::RETRY_AFTER])
         .max_age(PREFLIGHT_AGE);
     Some(layer)

@@ -1,7 +1,7 @@
 //! The server: connections taken until the request to stop, then finished within a grace period.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use hyper::server::conn::http1;
@@ -20,15 +20,20 @@ use crate::error::{Error, Result};
 use crate::shutdown::Shutdown;
 use crate::system::UserSql;
 
-/// Beyond these a client waits to be let in; each costs a file and some memory.
-const MAX_CONNECTIONS: usize = 4096;
+/// Beyond these a client waits to be let in; each costs some memory.
+const MAX_CONNECTIONS: u64 = 4096;
+/// And each one a file for its socket and one for what it uploads, of which the rest of the process needs these.
+const OTHER_FILES: u64 = 256;
+const FILES_PER_CONNECTION: u64 = 2;
+/// Even where hardly any file may be open.
+const MIN_CONNECTIONS: u64 = 16;
 /// Threads that only move bytes; all work is elsewhere.
 const THREADS: usize = 2;
 /// A client that takes longer for its headers is none.
 const HEADERS: Duration = Duration::from_secs(10);
 /// After the system refused a connection, for want of files most likely.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
-/// Bodies of JSON that are in memory at the same time, 20 MiB each at most and twice that while decoded.
+/// Bodies of JSON that are in memory at the same time, 20 MiB each at most and thrice that while decoded.
 const JSON_BODIES: usize = 8;
 
 /// A server that listens already.
@@ -63,8 +68,8 @@ impl Server {
         Ok(self.listener.local_addr().context("the server has no address")?)
     }
 
-    /// Serves until `shutdown`, then lets requests under way end within `grace`.
-    pub fn run(self, intake: Intake, settings: &Settings, shutdown: &Shutdown, grace: Duration) -> Result<()> {
+    /// Serves until `shutdown`, then lets requests under way end within `grace`; returns when that began.
+    pub fn run(self, intake: Intake, settings: &Settings, shutdown: &Shutdown, grace: Duration) -> Result<Instant> {
         let watch = Watch::start(intake.queue.clone(), shutdown.clone())?;
         let user_sql = Arc::new(UserSql::open(intake.queue.db())?);
         let service = Service {
@@ -75,25 +80,29 @@ impl Server {
             json_bodies: Arc::new(Semaphore::new(JSON_BODIES)),
         };
         let router = router(service, settings);
-        self.runtime.block_on(async {
+        let files = settings.max_open_files.saturating_sub(OTHER_FILES) / FILES_PER_CONNECTION;
+        let room = files.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS) as usize;
+        let stopping = self.runtime.block_on(async {
             let open = GracefulShutdown::new();
             tokio::select! {
-                () = accept(&self.listener, &router, &open) => {}
+                () = accept(&self.listener, &router, &open, room) => {}
                 () = watch.stopped() => {}
             }
+            let stopping = Instant::now();
             drop(self.listener);
             if tokio::time::timeout(grace, open.shutdown()).await.is_err() {
                 tracing::warn!("requests were cut off after {grace:?}");
             }
+            stopping
         });
         // A database call that still runs is not waited for.
         self.runtime.shutdown_background();
-        Ok(())
+        Ok(stopping)
     }
 }
 
-async fn accept(listener: &TcpListener, router: &axum::Router, open: &GracefulShutdown) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(listener: &TcpListener, router: &axum::Router, open: &GracefulShutdown, room: usize) {
+    let room = Arc::new(Semaphore::new(room));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {

@@ -3,21 +3,20 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{FromRequest, Multipart, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::Service;
 use super::blocking::blocking;
 use super::body::read_whole;
 use super::error::{Refusal, Result};
 use super::jobs::{self, Links};
-use super::upload::{self, Form, Sink};
+use super::object;
+use super::upload::{self, Form, Sink, Unclaimed};
 use crate::app::Source;
 use crate::job::{FrontDoor, JobState, NewJob, Options};
 use crate::queue::{new_id, unix_now_ms};
@@ -28,6 +27,8 @@ const MAX_JSON_BYTES: usize = 20 * 1024 * 1024;
 const MAX_KEY_CHARS: usize = 255;
 /// A form around a file is no longer than this.
 const FORM_BYTES: u64 = 1024 * 1024;
+/// How long a body of JSON may wait for its turn, and how long it may then take: the turns are few.
+const JSON_TURN: Duration = Duration::from_secs(60);
 /// Longer waits are for events: proxies cut them off.
 const MAX_WAIT_SECONDS: u64 = 3600;
 
@@ -47,8 +48,8 @@ pub(super) async fn submit(
     let wait = wait.wait.map(|seconds| Duration::from_secs(seconds.min(MAX_WAIT_SECONDS)));
     let idempotency_key = idempotency_key(request.headers())?;
     check_length(request.headers(), service.max_audio_bytes)?;
-    let queue = service.intake.queue.clone();
-    blocking(move || queue.check_room()).await?;
+    let (queue, key) = (service.intake.queue.clone(), idempotency_key.clone());
+    blocking(move || queue.check_room(key.as_deref())).await?;
     let id = new_id();
     let incoming = service.intake.storage.receive(&id);
     let form = receive(&service, request, &incoming).await?;
@@ -76,9 +77,10 @@ async fn receive(service: &Service, request: Request, incoming: &Incoming) -> Re
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "multipart/form-data" => {
-            let form = Multipart::from_request(request, &()).await;
+            let unclaimed = Unclaimed::default();
+            let form = Multipart::from_request(request.map(|body| unclaimed.watch(body)), &()).await;
             let form = form.map_err(|error| Refusal::bad_request("invalid_form", error.body_text()))?;
-            upload::read_form(form, incoming, service.max_audio_bytes).await
+            upload::read_form(form, &unclaimed, incoming, service.max_audio_bytes).await
         }
         "application/json" => receive_json(service, request.into_body(), incoming).await,
         _ => {
@@ -89,32 +91,18 @@ async fn receive(service: &Service, request: Request, incoming: &Incoming) -> Re
 }
 
 async fn receive_json(service: &Service, body: Body, incoming: &Incoming) -> Result<Form> {
-    let gone = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the service is stopping: try again");
-    let _turn = service.json_bodies.acquire().await.map_err(|_| gone())?;
-    let body = read_whole(body, MAX_JSON_BYTES, "send the recording as a file in a form").await?;
-    let (audio, options) = blocking(move || Ok(parse_json(&body))).await??;
+    let busy = "too many recordings are on their way in JSON: try again, or send yours as a file in a form";
+    let busy = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", busy);
+    let turn = tokio::time::timeout(JSON_TURN, service.json_bodies.acquire()).await;
+    let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+    let slow = "the body took too long: send the recording as a file in a form";
+    let body = read_whole(body, MAX_JSON_BYTES, "send the recording as a file in a form");
+    let body = tokio::time::timeout(JSON_TURN, body).await;
+    let body = body.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_incomplete", slow))??;
+    let (audio, options) = blocking(move || Ok(object::parse(&body))).await??;
     let mut file = Sink::create(incoming, service.max_audio_bytes).await?;
     file.write(audio).await?;
     Ok(Form { file_name: "audio".to_owned(), bytes: file.finish().await?, options })
-}
-
-/// The audio, and what else the object holds.
-fn parse_json(body: &[u8]) -> Result<(Bytes, Map<String, Value>)> {
-    let object: Result<Map<String, Value>, _> = serde_json::from_slice(body);
-    let mut options = object
-        .map_err(|error| Refusal::bad_request("invalid_json", format!("the body is not a JSON object: {error}")))?;
-    if options.contains_key("audio") {
-        let message = "audio by address is not taken yet: send the recording as a file in a form, or as audio_base64";
-        return Err(Refusal::bad_request("unsupported_source", message));
-    }
-    let Some(audio) = options.remove("audio_base64") else {
-        return Err(Refusal::bad_request("file_missing", "the object has no audio_base64: put the recording there"));
-    };
-    let wrong = || Refusal::bad_request("invalid_base64", "audio_base64 is not base64 text (RFC 4648, with padding)");
-    let text = audio.as_str().ok_or_else(wrong)?;
-    let text = text.split_once(";base64,").map_or(text, |(_, data)| data);
-    let audio = STANDARD.decode(text.trim()).map_err(|_| wrong())?;
-    Ok((audio.into(), options))
 }
 
 /// Stores the recording and queues the job; the id is that of an earlier job where the idempotency key has one.

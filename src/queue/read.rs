@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, named_params};
 
 use super::Queue;
+use super::fail::find;
 use super::finish::assemble;
 use crate::db::Statements;
 use crate::error::{Error, Result};
@@ -60,8 +61,14 @@ impl Queue {
     }
 
     /// Jobs, newest first.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no job to go on after.
     pub fn jobs(&self, filter: &JobFilter, now_ms: i64) -> Result<Vec<Job>> {
         self.db.read(|conn| {
+            if let Some(id) = &filter.after {
+                find(conn, id)?;
+            }
             let mut statement = conn.statement(&format!(
                 "{COLUMNS} where (:state is null or j.state = :state) and (:model is null or j.model = :model)
                      and (:since is null or j.created_at_ms >= :since)
@@ -77,13 +84,15 @@ impl Queue {
         })
     }
 
-    /// Whether a job may still need its recording, as a failed one does that may be tried again; `None` where there is no
-    /// such job.
-    pub fn needs_recording(&self, job_id: &str) -> Result<Option<bool>> {
+    /// Whether each of `job_ids` may still need its recording, as a failed one does that may be tried again; `None` where
+    /// there is no such job.
+    pub fn need_recording(&self, job_ids: &[&str]) -> Result<Vec<Option<bool>>> {
+        if job_ids.is_empty() {
+            return Ok(Vec::new());
+        }
         self.db.read(|conn| {
-            let mut statement =
-                conn.statement("select state not in ('completed', 'cancelled') from jobs where id = ?1")?;
-            Ok(statement.query_row([job_id], |row| row.get(0)).optional()?)
+            let mut needs = conn.statement("select state not in ('completed', 'cancelled') from jobs where id = ?1")?;
+            job_ids.iter().map(|id| Ok(needs.query_row([id], |row| row.get(0)).optional()?)).collect()
         })
     }
 
@@ -136,7 +145,7 @@ impl Queue {
             match found {
                 None => Err(not_found(job_id)),
                 Some((pk, state)) if state == JobState::Completed.name() => assemble(conn, pk),
-                Some((_, state)) => Err(Error::Conflict(format!("job {job_id} is {state}: it has no transcript yet"))),
+                Some((_, state)) => Err(Error::Conflict(format!("job {job_id} is {state}: it has no transcript"))),
             }
         })
     }

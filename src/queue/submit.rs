@@ -45,12 +45,15 @@ impl Queue {
         Ok(submitted)
     }
 
-    /// Whether a submit would be refused now, so that nobody sends a long recording in vain.
+    /// Whether a submit would be refused now, so that nobody sends a long recording in vain. One that came before never is.
     ///
     /// # Errors
     /// `Overloaded` when MAX_QUEUED jobs are waiting.
-    pub fn check_room(&self) -> Result<()> {
-        self.db.read(|conn| refuse_when_full(conn, self.limits.max_queued))
+    pub fn check_room(&self, idempotency_key: Option<&str>) -> Result<()> {
+        self.db.read(|conn| match earlier(conn, idempotency_key)? {
+            Some(_) => Ok(()),
+            None => refuse_when_full(conn, self.limits.max_queued),
+        })
     }
 
     /// Takes up a job of the same source, model and options that nobody owns and whose transcript nobody got, else submits

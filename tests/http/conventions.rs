@@ -30,6 +30,8 @@ fn every_answer_has_a_request_id_and_keeps_the_one_that_came() {
     assert!(service.get("/nowhere").header("x-request-id").is_some_and(|id| id.len() == 36));
     let answer = service.request("GET", "/health", "x-request-id: mine\r\n", b"");
     assert_eq!(answer.header("x-request-id"), Some("mine"));
+    let long = service.request("GET", "/health", &format!("x-request-id: {}\r\n", "m".repeat(300)), b"");
+    assert!(long.header("x-request-id").is_some_and(|id| id.len() == 36));
 }
 
 #[test]
@@ -46,13 +48,14 @@ fn head_and_options_are_answered() {
 fn pages_from_elsewhere_are_served_only_where_they_are_named() {
     let origin = "origin: https://a.example\r\n";
     let preflight =
-        format!("{origin}access-control-request-method: POST\r\naccess-control-request-headers: x-api-key\r\n");
+        format!("{origin}access-control-request-method: POST\r\naccess-control-request-headers: authorization\r\n");
     let closed = Service::start(&[]);
     assert_eq!(closed.request("GET", "/health", origin, b"").header("access-control-allow-origin"), None);
     let open = Service::start(&[("CORS_ORIGINS", "https://a.example"), ("API_KEY", "k"), ("HOST", "127.0.0.1")]);
     let answer = open.request("OPTIONS", "/jobs", &preflight, b"");
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some("https://a.example")));
     assert!(answer.header("access-control-allow-methods").is_some_and(|methods| methods.contains("POST")));
+    assert_eq!(answer.header("access-control-allow-headers"), Some("authorization"), "a star would not cover it");
     let other = open.request("GET", "/health", "origin: https://b.example\r\n", b"");
     assert_eq!(other.header("access-control-allow-origin"), None);
 }
@@ -73,6 +76,10 @@ fn system_tells_of_workers_queue_jobs_and_the_last_minute() {
         "{system}"
     );
     assert!(system["throughput"]["audio_seconds_per_second"].as_f64().unwrap() > 0.0, "{system}");
+    let answer =
+        service.post_json("/sql", "{\"sql\": \"select state, count(*) as n from job_history group by 1\"}").json();
+    assert_eq!(answer["columns"], serde_json::json!(["state", "n"]), "{answer}");
+    assert_eq!((&answer["rows"], &answer["truncated"]), (&serde_json::json!([["completed", 1]]), &false.into()));
     assert_eq!(system["models"][0]["name"], "tiny.en", "{system}");
     assert!(system["gpu"].is_array(), "{system}");
     let health = service.get("/health").json();

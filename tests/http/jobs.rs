@@ -47,6 +47,12 @@ fn audio_may_come_inside_json() {
     let body = json!({"audio_base64": audio, "priority": 3, "metadata": {"mine": [1, 2]}}).to_string();
     let job = service.post_json("/jobs?wait=120", &body).json();
     assert_eq!((job["status"].as_str(), &job["metadata"]), (Some("completed"), &json!({"mine": [1, 2]})), "{job}");
+    for (text, metadata) in [("{\"mine\": 2}", json!({"mine": 2})), ("ticket 7", json!("ticket 7")), (" ", json!(null))]
+    {
+        let parts = [("file", Some("a.wav"), b"sound".as_slice()), ("metadata", None, text.as_bytes())];
+        let id = service.post_form("/jobs", "", &parts).json()["id"].as_str().unwrap().to_owned();
+        assert_eq!(service.get(&format!("/jobs/{id}")).json()["metadata"], metadata);
+    }
 }
 
 #[test]

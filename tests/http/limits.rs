@@ -33,6 +33,22 @@ fn a_client_learns_why_it_is_refused_when_it_sends_everything_first() {
 }
 
 #[test]
+fn a_form_that_never_comes_to_its_point_is_refused_before_it_fills_the_memory() {
+    let service = Service::start(&[]);
+    let boundary = "--x\r\ncontent-disposition: form-data; name=\"";
+    for start in ["", boundary] {
+        let head = "POST /jobs HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: multipart/form-data; \
+                    boundary=x\r\ncontent-length: 60000000\r\n\r\n";
+        let mut stream = service.connect();
+        stream.write_all(&[head.as_bytes(), start.as_bytes(), &vec![b'a'; 3 << 20]].concat()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let answer = super::client::Response::read(stream);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_form"), "{}", answer.text());
+        assert!(answer.text().contains("belong to no part"), "{}", answer.text());
+    }
+}
+
+#[test]
 fn an_upload_that_breaks_off_leaves_nothing_behind() {
     let service = Service::start(&[]);
     let head = format!("POST /jobs HTTP/1.1\r\nhost: x\r\n{}content-length: 100000\r\n\r\n", form_type());
@@ -63,6 +79,8 @@ fn a_client_that_never_ends_its_headers_is_cut_off() {
 fn a_full_queue_is_a_429_that_says_when_to_come_back_and_nothing_accepted_is_lost() {
     let service = Service::start(&[("MAX_QUEUED", "2")]);
     let audio = std::fs::read(fixture("sample.mp3")).unwrap();
+    let first = service.post_form("/jobs", "idempotency-key: k\r\n", &[("file", Some("a.mp3"), &audio)]);
+    assert_eq!(first.status, 202);
     let answers: Vec<_> = (0..20).map(|_| service.post_form("/jobs", "", &[("file", Some("a.mp3"), &audio)])).collect();
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 202).collect();
     assert!(!refused.is_empty());
@@ -70,6 +88,9 @@ fn a_full_queue_is_a_429_that_says_when_to_come_back_and_nothing_accepted_is_los
         assert_eq!((answer.status, answer.code().as_str()), (429, "overloaded"));
         assert_eq!(answer.header("retry-after"), Some("5"));
     }
+    // What was accepted before is no new job: its key is known however full the queue is.
+    let again = service.post_form("/jobs", "idempotency-key: k\r\n", &[("file", Some("a.mp3"), &audio)]);
+    assert_eq!(again.status, 202, "{}", again.text());
     for answer in answers.iter().filter(|answer| answer.status == 202) {
         let id = answer.json()["id"].as_str().unwrap().to_owned();
         assert_eq!(service.ended(&id)["status"], "completed");

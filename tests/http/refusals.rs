@@ -1,16 +1,15 @@
 //! Whatever is sent, the answer is a status, a code and a message that fit, never a 500, and nothing stays behind.
 
-use super::client::{Service, form, form_type};
+use super::client::{Response, Service, form, form_type};
 use crate::support::fixture;
 
 #[test]
-fn every_mistake_has_its_status_and_code() {
+fn every_mistake_in_a_submit_has_its_status_and_code() {
     let service = Service::start(&[("MAX_AUDIO_BYTES", "100 KiB")]);
     let audio = std::fs::read(fixture("sample.wav")).unwrap();
     let audio = &audio[..];
     let file = ("file", Some("a.wav"), audio);
     let long = vec![0; 200 * 1024];
-    let id = service.done()["id"].as_str().unwrap().to_owned();
     let json = |body: &str| service.post_json("/jobs", body);
     let with = |name: &str, value: &str| service.post_form("/jobs", "", &[file, (name, None, value.as_bytes())]);
     let answers = [
@@ -56,8 +55,37 @@ fn every_mistake_has_its_status_and_code() {
             "invalid_idempotency_key",
             service.post_form("/jobs", &format!("idempotency-key: {}\r\n", "k".repeat(300)), &[file]),
         ),
+        (
+            "a file under a wrong name",
+            400,
+            "invalid_option",
+            service.post_form("/jobs", "", &[("File", Some("a"), audio)]),
+        ),
+        (
+            "JSON with an option too long",
+            400,
+            "invalid_option",
+            json(&format!("{{\"audio_base64\": \"\", \"prompt\": \"{}\"}}", "x".repeat(140_000))),
+        ),
         ("a wait that is no number", 400, "invalid_query", service.post_form("/jobs?wait=long", "", &[file])),
+    ];
+    assert_refused(answers);
+    let jobs = service.get("/jobs").json()["jobs"].as_array().unwrap().len();
+    assert_eq!(jobs, 0, "no mistake became a job");
+}
+
+#[test]
+fn every_mistake_about_what_is_there_has_its_status_and_code() {
+    let service = Service::start(&[]);
+    let id = service.done()["id"].as_str().unwrap().to_owned();
+    let answers = [
         ("an unknown parameter", 400, "invalid_query", service.get("/jobs?color=red")),
+        ("a page too long", 400, "invalid_query", service.get("/jobs?limit=501")),
+        ("a page after nothing", 404, "not_found", service.get("/jobs?after=none")),
+        ("an id that is no text", 400, "invalid_path", service.get("/jobs/%ff")),
+        ("SQL that is no JSON", 400, "invalid_json", service.post_json("/sql", "select 1")),
+        ("SQL that writes", 400, "sql_refused", service.post_json("/sql", "{\"sql\": \"delete from jobs\"}")),
+        ("SQL that is none", 400, "sql_invalid", service.post_json("/sql", "{\"sql\": \"selekt\"}")),
         ("an unknown state", 400, "invalid_option", service.get("/jobs?status=lost")),
         ("a time that is none", 400, "invalid_option", service.get("/jobs?since=yesterday")),
         ("no such job", 404, "not_found", service.get("/jobs/none")),
@@ -68,11 +96,17 @@ fn every_mistake_has_its_status_and_code() {
         ("nowhere", 404, "no_such_route", service.get("/nowhere")),
         ("a method that is none here", 405, "method_not_allowed", service.request("PUT", "/jobs", "", b"")),
     ];
+    assert_refused(answers);
+}
+
+/// What was wrong, and the answer to it.
+type Mistake = (&'static str, u16, &'static str, Response);
+
+#[track_caller]
+fn assert_refused(answers: impl IntoIterator<Item = Mistake>) {
     for (what, status, code, answer) in answers {
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{what}: {}", answer.text());
     }
-    let jobs = service.get("/jobs").json()["jobs"].as_array().unwrap().len();
-    assert_eq!(jobs, 1, "no mistake became a job");
 }
 
 #[test]
@@ -126,7 +160,7 @@ fn random_requests_are_refused_or_served_but_never_break_anything() {
             let mut stream = service.connect();
             let _ = std::io::Write::write_all(&mut stream, &damaged);
             let _ = stream.shutdown(std::net::Shutdown::Write);
-            super::client::Response::read(stream)
+            Response::read(stream)
         };
         assert_ne!(answer.status, 500, "round {round}: {}", answer.text());
     }

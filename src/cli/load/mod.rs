@@ -19,11 +19,12 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http_client::Api;
 use crate::shutdown::Shutdown;
+use crate::supervise::raise_file_limit;
 use crowd::{Phase, Target};
 use gpus::{Gpu, Sampler};
 
 /// Enough that every client comes to wait for the others.
-const REQUESTS_PER_CLIENT: usize = 2;
+const REQUESTS_PER_CLIENT: u64 = 2;
 /// Each client is a thread here and a connection there.
 const MAX_CLIENTS: u64 = 1000;
 /// The largest model, from a slow disk, is loaded by then.
@@ -43,21 +44,21 @@ pub(super) struct Args {
     /// Clients at once
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=MAX_CLIENTS))]
     clients: u64,
-    /// Address of the server
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    server: String,
+    /// Address of the server [default: the one on this machine at PORT]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
     /// One of the server's keys [default: the first one in API_KEY]
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
     /// Requests of all clients together, at least one per recording [default: two per client]
-    #[arg(long)]
-    requests: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    requests: Option<u64>,
 }
 
 impl Args {
     fn requests(&self) -> usize {
-        let wanted = self.requests.unwrap_or(self.clients as usize * REQUESTS_PER_CLIENT);
-        wanted.max(self.files.len())
+        let wanted = self.requests.unwrap_or(self.clients * REQUESTS_PER_CLIENT);
+        (wanted as usize).max(self.files.len())
     }
 }
 
@@ -65,7 +66,9 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<Done> {
     for file in &args.files {
         check(file)?;
     }
-    let api = Api::new(&args.server, args.api_key.as_deref().or(usual_key(config)))?;
+    raise_file_limit()?;
+    let local = format!("http://127.0.0.1:{}", config.port);
+    let api = Api::new(args.server.as_deref().unwrap_or(&local), args.api_key.as_deref().or(usual_key(config)))?;
     let shutdown = Shutdown::default();
     interrupt::watch(&shutdown)?;
     let target = Arc::new(Target { api, files: args.files.clone(), shutdown });

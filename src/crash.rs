@@ -1,6 +1,6 @@
 //! Whose work killed the process: when a thread ends it by a fault or an abort, the task in that thread's hands is left in
-//! a file, so that whoever takes over can blame this task alone and none of its neighbors. A process that is killed from
-//! outside, or dies in a thread without a task, leaves the file empty.
+//! a file, so that whoever takes over can blame this task alone and none of its neighbors. A process that dies in a thread
+//! without a task leaves only that; one that is killed from outside leaves the file empty.
 
 #![expect(unsafe_code, reason = "a handler of fatal signals is installed, and runs, by the rules of C")]
 
@@ -40,6 +40,14 @@ pub struct Held {
     pub attempt: i64,
 }
 
+/// What a process was killed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Culprit {
+    Task(Held),
+    /// A thread that holds no task, as one that the engine started for itself.
+    Unknown,
+}
+
 /// From now on the process leaves in `path` what kills it. Panics are none of this: they unwind.
 pub fn watch(path: &Path) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -68,13 +76,14 @@ pub fn hold(held: Option<Held>) {
     });
 }
 
-/// What killed the process that had `path` watched; `None` where that is not known.
-pub fn read(path: &Path) -> Option<Held> {
+/// What killed the process that had `path` watched; `None` where it did not kill itself.
+pub fn read(path: &Path) -> Option<Culprit> {
     let mut record = [0; RECORD_BYTES];
     // Of threads that fault at the same time the first one counts.
     File::open(path).and_then(|mut file| file.read_exact(&mut record)).ok()?;
     let (task, attempt) = record.split_first_chunk::<NUMBER_BYTES>()?;
-    Some(Held { task: i64::from_ne_bytes(*task), attempt: i64::from_ne_bytes(attempt.try_into().ok()?) })
+    let held = Held { task: i64::from_ne_bytes(*task), attempt: i64::from_ne_bytes(attempt.try_into().ok()?) };
+    Some(if held.attempt == NO_ATTEMPT { Culprit::Unknown } else { Culprit::Task(held) })
 }
 
 fn install(signal: c_int) -> Result<(), IoError> {
@@ -103,7 +112,7 @@ fn leave_record() {
     let file = FILE.load(Ordering::SeqCst);
     let load = |number: &AtomicI64| number.load(Ordering::SeqCst);
     let (task, attempt) = IN_HAND.with(|(task, attempt)| (load(task), load(attempt)));
-    if file == NO_FILE || attempt == NO_ATTEMPT {
+    if file == NO_FILE {
         return;
     }
     let record = [task.to_ne_bytes(), attempt.to_ne_bytes()];

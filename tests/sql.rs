@@ -75,7 +75,7 @@ impl Bench {
 
 #[track_caller]
 fn assert_refused(bench: &Bench, sql: &str, code: &str, words: &str) {
-    let error = bench.ask(sql).expect_err(sql);
+    let error = bench.ask(sql).unwrap_err();
     assert_eq!(error.code(), code, "{sql}: {error}");
     let message = error.to_string();
     assert!(message.contains(words), "{sql}: {message}");
@@ -271,7 +271,7 @@ fn huge_values_and_deep_or_long_statements_are_refused_at_once() {
     }
     let deep = format!("select {}1{}", "abs(".repeat(60), ")".repeat(60));
     let sum = format!("select 1{}", "+1".repeat(60));
-    let unions = vec!["select 1"; 12].join(" union all ");
+    let unions = ["select 1"; 12].join(" union all ");
     let wide = format!("select {}", vec!["1"; 101].join(","));
     let long = format!("select '{}'", "x".repeat(100_001));
     for sql in [deep, sum, unions, wide, long] {

@@ -7,6 +7,7 @@ use super::fair::requeue;
 use super::finish::close_attempt;
 use super::submit::disown;
 use super::{Queue, TaskRef};
+use crate::crash::Culprit;
 use crate::db::{Durability, Statements};
 use crate::error::{Error, Result};
 use crate::job::JobState;
@@ -81,8 +82,9 @@ impl Queue {
     }
 
     /// Takes back everything that a dead process held and closes its row; returns how many tasks that were. `culprit`: what
-    /// it was killed by, which counts only while it is among them.
-    pub(super) fn recover(&self, dead_process: &str, culprit: Option<TaskRef>, now_ms: i64) -> Result<usize> {
+    /// it was killed by, which counts only while it is among them; a thread of the engine's own is taken to have worked on
+    /// the only task there was.
+    pub(super) fn recover(&self, dead_process: &str, culprit: Option<Culprit>, now_ms: i64) -> Result<usize> {
         let dead = dead_process.to_owned();
         let recovered = self.db.write(Durability::Full, move |conn| {
             let tasks = running(
@@ -90,7 +92,12 @@ impl Queue {
                 "select id, attempt from tasks where state = 'running' and process_id = ?1 limit ?2",
                 (&dead, i64::MAX),
             )?;
-            let (crashed, lost): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| Some(*task) == culprit);
+            let alone = tasks.len() == 1;
+            let (crashed, lost): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| match culprit {
+                Some(Culprit::Task(held)) => *task == TaskRef { id: held.task, attempt: held.attempt },
+                Some(Culprit::Unknown) => alone,
+                None => false,
+            });
             let mut recovered = take_back_all(conn, &crashed, Cause::Crashed, now_ms)?;
             recovered += take_back_all(conn, &lost, Cause::Lost, now_ms)?;
             disown(conn, &dead, now_ms)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use uuid::Uuid;
 
-use super::{Queue, TaskRef};
+use super::Queue;
 use crate::crash;
 use crate::db::{Durability, Statements};
 use crate::error::Result;
@@ -115,16 +115,12 @@ impl Queue {
             let path = lock_path(&self.process_dir, &id);
             if is_free(&path) {
                 let crash_file = crash_path(&self.process_dir, &id);
-                let culprit = crash::read(&crash_file).map(|held| TaskRef { id: held.task, attempt: held.attempt });
+                let culprit = crash::read(&crash_file);
                 recovered += self.recover(&id, culprit, now_ms)?;
                 // Another process may have been quicker.
                 let _ = std::fs::remove_file(&crash_file);
                 let _ = std::fs::remove_file(&path);
-                tracing::info!(
-                    process = id,
-                    killed_by = culprit.map(|task| task.id),
-                    "took over from a process that died"
-                );
+                tracing::info!(process = id, ?culprit, "took over from a process that died");
             }
         }
         Ok(recovered)

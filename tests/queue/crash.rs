@@ -82,13 +82,12 @@ fn the_second_chunk_of_a_job_that_fails_by_its_first_is_no_crash() {
 
 #[test]
 fn a_file_that_is_empty_torn_or_not_about_a_running_attempt_blames_nobody() {
-    let files: [fn(TaskRef) -> Vec<u8>; 6] = [
+    let files: [fn(TaskRef) -> Vec<u8>; 5] = [
         |_| Vec::new(),
         |task| record(task.id, task.attempt)[..15].to_vec(),
-        |task| record(task.id, task.attempt - 1),
+        |task| record(task.id, task.attempt - 2),
         |task| record(task.id, task.attempt + 1),
         |task| record(task.id + 1, task.attempt),
-        |_| vec![0; 16],
     ];
     for file in files {
         let bench = Bench::new();
@@ -98,6 +97,19 @@ fn a_file_that_is_empty_torn_or_not_about_a_running_attempt_blames_nobody() {
         die(dying, &file(claim.task));
         assert_eq!(bench.queue.recover_dead(me.id(), NOW).unwrap(), 1);
         assert_eq!(counts(&bench), "0/1");
+    }
+}
+
+#[test]
+fn a_thread_of_the_engine_that_crashed_worked_on_the_only_task_there_was() {
+    for (tasks, blamed) in [(1, "1/0"), (2, "0/1 0/1")] {
+        let bench = Bench::new();
+        bench.planned(tasks);
+        let (me, dying) = (register(&bench), register(&bench));
+        (0..tasks).for_each(|_| drop(claim_as(&bench, &dying)));
+        die(dying, &record(0, 0));
+        assert_eq!(bench.queue.recover_dead(me.id(), NOW).unwrap() as u64, tasks);
+        assert_eq!(counts(&bench), blamed);
     }
 }
 

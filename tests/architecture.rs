@@ -110,7 +110,7 @@ const OWNERS: [(&str, &[&str]); 38] = [
     ("reqwest", &["http_client"]),
     ("rubato", &["audio"]),
     ("rusqlite", &["db", "queue", "system"]),
-    ("rustix", &["audio", "supervise"]),
+    ("rustix", &["audio", "db", "supervise"]),
     ("rustls", &["http_client"]),
     ("sha1", &["models"]),
     ("signal_hook", &["supervise", "cli"]),

@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and which command it goes to. Only this front door prints.
 
+mod backup;
 mod decode;
 mod interrupt;
 mod jobs;
@@ -51,6 +52,7 @@ enum Command {
     Models(models::Args),
     Sql(sql::Args),
     System(sql::SystemArgs),
+    Backup(backup::Args),
     #[command(hide = true)]
     Decode(decode::Args),
 }
@@ -91,6 +93,7 @@ fn dispatch(command: Command) -> Result<Done> {
         Command::Models(args) => models::run(args, &start()?),
         Command::Sql(args) => sql::run(&args, &start()?),
         Command::System(args) => sql::run_system(&args, &start()?),
+        Command::Backup(args) => backup::run(&args, &start()?),
         // A child that has no environment to take settings from, and writes its verdict in place of a log.
         Command::Decode(args) => decode::run(&args),
     }

@@ -1,6 +1,8 @@
 //! The database file: opening it with checked settings, one writer thread, a pool of read-only connections, one point of
 //! truth for SQLite's errors. It knows no table; `queue` and `system` do.
 
+mod backup;
+mod filesystem;
 mod migrate;
 mod pragmas;
 mod readers;
@@ -26,6 +28,8 @@ const MIN_SQLITE_VERSION: i32 = 3_051_003;
 const READERS: u32 = 4;
 /// A reader waits this long for a connection before it reports an overload.
 const READER_WAIT: Duration = Duration::from_secs(10);
+/// Kept for what comes next: 4 MiB that need not be asked for again.
+const SPARE_PAGES: u32 = 1024;
 /// Users' own questions are answered two at a time, apart from all other reading.
 const STRANGERS: u32 = 2;
 
@@ -47,11 +51,13 @@ impl Db {
         if version < MIN_SQLITE_VERSION {
             return Err(Error::Config(format!("SQLite {version} can corrupt the queue: build with the bundled one")));
         }
+        filesystem::check(path.parent().unwrap_or(path))?;
         let mut connection = open_writable(path)
             .map_err(|error| Error::Config(format!("cannot open {}: {error}; check DATA_DIR", path.display())))?;
-        migrate::to_latest(&mut connection)?;
+        migrate::to_latest(&mut connection, path)?;
         let readers = Readers::open(path, READERS, READER_WAIT, pragmas::for_reader)?;
-        Ok(Self { readers, writer: writer::Writer::start(connection)?, path: path.to_owned() })
+        let writer = writer::Writer::start(connection, path.with_extension("db-wal"))?;
+        Ok(Self { readers, writer, path: path.to_owned() })
     }
 
     /// Runs `work` inside a savepoint of the writer's next transaction and returns after that was committed. An error
@@ -67,6 +73,33 @@ impl Db {
     /// Runs `work` in one read transaction, so that all it sees is of one moment.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.readers.transaction(work)
+    }
+
+    /// Copies the database as it is at this moment to a new file; others go on meanwhile.
+    ///
+    /// # Errors
+    /// `Config` where there is such a file already or its folder cannot be written.
+    pub fn backup(&self, target: &Path) -> Result<()> {
+        // Not one of the readers: those may not write anywhere.
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        pragmas::wait_fairly(&connection)?;
+        backup::copy(&connection, target)
+    }
+
+    /// Gives up to `pages` unused pages back to the file system, where there are many.
+    pub fn shrink(&self, pages: u32) -> Result<()> {
+        self.write(Durability::Normal, move |connection| {
+            let free: u32 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+            if free > SPARE_PAGES {
+                let pages = pages.min(free - SPARE_PAGES);
+                // One page is given back with each step of the statement.
+                let mut vacuum = connection.prepare(&format!("pragma incremental_vacuum({pages})"))?;
+                let mut steps = vacuum.query([])?;
+                while steps.next()?.is_some() {}
+            }
+            Ok(())
+        })
     }
 
     /// Connections for SQL that a stranger wrote: read-only, and bounded in what a statement may take.

@@ -32,7 +32,7 @@ const STRANGER_LIMITS: [(Limit, i32); 11] = [
     (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
 ];
 /// The write-ahead log shrinks to this after a checkpoint.
-const JOURNAL_BYTES: i64 = 64 << 20;
+pub(super) const JOURNAL_BYTES: i64 = 64 << 20;
 
 /// Sets up the writing connection, and the file itself where it is new.
 pub(super) fn prepare_file(connection: &Connection) -> rusqlite::Result<()> {
@@ -93,6 +93,15 @@ fn for_any(connection: &Connection) -> rusqlite::Result<()> {
     set(connection, "cell_size_check", 1)?;
     set(connection, "trusted_schema", 0)?;
     set(connection, "temp_store", 2)
+}
+
+/// Folds the whole write-ahead log into the database and begins it anew, waiting up to `limit` for readers; false where one
+/// stayed.
+pub(super) fn checkpoint_all(connection: &Connection, limit: Duration) -> rusqlite::Result<bool> {
+    connection.busy_timeout(limit)?;
+    let busy = connection.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get::<_, bool>(0));
+    wait_fairly(connection)?;
+    Ok(!busy?)
 }
 
 /// Whether a commit waits for the disk (2, FULL) or only for the operating system (1, NORMAL).

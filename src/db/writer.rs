@@ -3,8 +3,10 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use rusqlite::Connection;
@@ -16,6 +18,12 @@ use crate::error::{Error, Result};
 const CHANNEL_LENGTH: usize = 256;
 /// Keeps one commit, and so the wait of the first caller in it, short.
 const MAX_BATCH: usize = 64;
+
+/// The length of the write-ahead log is looked at this often.
+const COMMITS_BETWEEN_LOOKS: u32 = 64;
+/// How long all writing may wait for readers to end, so that the log can begin anew.
+const READERS_MOMENT: Duration = Duration::from_millis(200);
+const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
 /// What must be true when a write returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +97,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Self> {
+    /// `wal` is the file of the write-ahead log.
+    pub(super) fn start(connection: Connection, wal: PathBuf) -> Result<Self> {
         let (operations, incoming) = sync_channel(CHANNEL_LENGTH);
         #[cfg(test)]
         let weakened = super::weaken::current();
@@ -98,7 +107,7 @@ impl Writer {
             .spawn(move || {
                 #[cfg(test)]
                 super::weaken::set(weakened);
-                run(connection, &incoming);
+                run(connection, &wal, &incoming);
             })
             .context("cannot start the database thread")?;
         Ok(Self { operations: Some(operations), thread: Some(thread) })
@@ -126,8 +135,9 @@ impl Drop for Writer {
     }
 }
 
-fn run(connection: Connection, incoming: &Receiver<Box<dyn Operation>>) {
+fn run(connection: Connection, wal: &Path, incoming: &Receiver<Box<dyn Operation>>) {
     let mut level = None;
+    let mut log = Log { path: wal, commits: 0, warned: None };
     while let Ok(first) = incoming.recv() {
         let mut batch = vec![first];
         batch.extend(incoming.try_iter().take(MAX_BATCH - 1));
@@ -139,10 +149,42 @@ fn run(connection: Connection, incoming: &Receiver<Box<dyn Operation>>) {
         for operation in batch {
             operation.answer(reason.as_ref().map(|&()| ()).map_err(String::as_str));
         }
+        log.keep_short(&connection);
     }
     // Leaves one file behind where no other process has it open.
     if let Err((_, error)) = connection.close() {
         tracing::warn!(%error, "the database was not closed cleanly");
+    }
+}
+
+/// The write-ahead log. SQLite folds it into the database every 1,000 pages, without waiting for anyone; but it begins the
+/// log anew only in a moment without readers, and where one read always begins before the last one ends there is none.
+struct Log<'a> {
+    path: &'a Path,
+    commits: u32,
+    warned: Option<Instant>,
+}
+
+impl Log<'_> {
+    /// Waits for the readers, for a moment, where the log has become long.
+    fn keep_short(&mut self, connection: &Connection) {
+        self.commits += 1;
+        if self.commits < COMMITS_BETWEEN_LOOKS {
+            return;
+        }
+        self.commits = 0;
+        // Its length alone is asked for: closing the file would free SQLite's locks on it.
+        let bytes = std::fs::metadata(self.path).map_or(0, |file| file.len());
+        if bytes <= pragmas::JOURNAL_BYTES.unsigned_abs() {
+            return;
+        }
+        let shortened = pragmas::checkpoint_all(connection, READERS_MOMENT);
+        let is_news = self.warned.is_none_or(|warned| warned.elapsed() >= WARNING_PAUSE);
+        if is_news && !shortened.as_ref().is_ok_and(|done| *done) {
+            self.warned = Some(Instant::now());
+            let why = shortened.err().map_or_else(|| "a reader stays open".to_owned(), |error| error.to_string());
+            tracing::warn!(bytes, why, "the write-ahead log cannot be begun anew and grows");
+        }
     }
 }
 
@@ -190,7 +232,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let connection = Connection::open_with_flags(folder.path().join("w.db"), Default::default()).unwrap();
         connection.execute_batch("create table t (n integer unique)").unwrap();
-        (folder, Writer::start(connection).unwrap())
+        let wal = folder.path().join("w.db-wal");
+        (folder, Writer::start(connection, wal).unwrap())
     }
 
     fn insert(writer: &Writer, n: i64) -> Result<()> {
@@ -238,7 +281,7 @@ mod tests {
             })
             .collect();
         drop(operations);
-        run(open(), &incoming);
+        run(open(), &path.with_extension("db-wal"), &incoming);
         let seen: Vec<i64> = answers.into_iter().map(|answer| answer.recv().unwrap().unwrap()).collect();
         // Nobody else saw any of the first batch before all of it was there.
         assert_eq!(seen[..MAX_BATCH], [0; MAX_BATCH]);

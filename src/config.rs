@@ -69,6 +69,8 @@ pub struct Config {
     pub chunk_timeout: Duration,
     pub job_ttl: Duration,
     pub execution_timeout: Duration,
+    /// How long jobs are kept after their end; `None`: for ever.
+    pub retention: Option<Duration>,
     /// One of these is asked for at every request but a health check; none: everyone may do everything.
     pub api_keys: Vec<Secret>,
     pub host: IpAddr,
@@ -102,6 +104,7 @@ struct Environment {
     chunk_timeout_seconds: Option<String>,
     job_ttl_seconds: Option<String>,
     execution_timeout_seconds: Option<String>,
+    retention_days: Option<String>,
     api_key: Option<String>,
     host: Option<String>,
     port: Option<String>,
@@ -157,6 +160,7 @@ impl Config {
             max_attempts: whole("MAX_ATTEMPTS", env.max_attempts.as_deref(), 1..=100, 3)? as u32,
             chunk_timeout: seconds("CHUNK_TIMEOUT_SECONDS", env.chunk_timeout_seconds.as_deref(), 1..=3600, 300)?,
             job_ttl: seconds("JOB_TTL_SECONDS", env.job_ttl_seconds.as_deref(), 1..=365 * DAY_SECONDS, DAY_SECONDS)?,
+            retention: retention(env.retention_days.as_deref())?,
             execution_timeout: seconds(
                 "EXECUTION_TIMEOUT_SECONDS",
                 env.execution_timeout_seconds.as_deref(),
@@ -255,6 +259,12 @@ fn bytes(name: &str, value: Option<&str>, default: u64) -> Result<u64> {
 fn list(value: Option<&str>) -> Vec<String> {
     let parts = value.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty());
     parts.map(str::to_owned).collect()
+}
+
+/// None are for ever.
+fn retention(value: Option<&str>) -> Result<Option<Duration>> {
+    let days = whole("RETENTION_DAYS", value, 0..=36_500, 30)?;
+    Ok((days > 0).then(|| Duration::from_secs(days * DAY_SECONDS)))
 }
 
 /// A list that holds no key was meant to hold one.

@@ -17,6 +17,8 @@ use crate::worker::Slot;
 const LOOK: Duration = Duration::from_millis(250);
 /// Due retries, dead processes and old files are looked for this often.
 const CHORES: Duration = Duration::from_secs(1);
+/// Space that removed jobs have left is given back by so many pages a time: ten milliseconds.
+const PAGES_AT_ONCE: u32 = 256;
 /// Leases are renewed this many times within one.
 const BEATS_PER_LEASE: u32 = 3;
 
@@ -29,6 +31,8 @@ pub struct Keeper {
     pub slots: Vec<Arc<Slot>>,
     pub lease: Duration,
     pub chunk_timeout: Duration,
+    /// How long jobs are kept after their end; `None`: for ever.
+    pub retention: Option<Duration>,
     /// Called with a task that has not moved for `chunk_timeout`, after that was recorded; does not return in production.
     pub on_stuck: fn(&str),
 }
@@ -132,7 +136,13 @@ impl Keeper {
             self.queue.reap(&self.process_id, now_ms)?;
         }
         self.sweep()?;
-        self.sweep_uploads()
+        self.sweep_uploads()?;
+        if let Some(retention) = self.retention {
+            let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+            self.queue.remove_old(now_ms.saturating_sub(retention_ms), now_ms)?;
+            self.queue.db().shrink(PAGES_AT_ONCE)?;
+        }
+        Ok(())
     }
 
     /// Removes what was sent for jobs that need it no more, and what no job came of.

@@ -253,6 +253,7 @@ impl Builder<'_> {
             slots,
             lease: self.config.lease,
             chunk_timeout: self.config.chunk_timeout,
+            retention: self.config.retention,
             on_stuck: |worker| {
                 tracing::error!(worker, "start whisperq again to go on with everything else");
                 crash::unwatch();

@@ -31,6 +31,7 @@ mod lease;
 mod plan;
 mod process;
 mod read;
+mod retain;
 mod retry;
 mod submit;
 mod wake;

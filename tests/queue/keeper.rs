@@ -73,6 +73,7 @@ impl House {
             slots,
             lease: Duration::from_millis(90),
             chunk_timeout,
+            retention: None,
             on_stuck,
         };
         keeper.run(&self.stop);

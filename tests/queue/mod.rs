@@ -14,6 +14,7 @@ mod leases;
 mod life;
 mod order;
 mod process;
+mod retain;
 mod retry;
 mod schema;
 mod stream;

@@ -156,7 +156,8 @@ fn take_first(
 /// The first chunk claimed is what starts a job, and its clock.
 fn start_job(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
     conn.statement(
-        "update jobs set state = 'running', started_at_ms = ?2, execution_deadline_ms = ?2 + execution_timeout_ms
+        "update jobs set state = 'running', started_at_ms = max(?2, created_at_ms),
+             execution_deadline_ms = ?2 + execution_timeout_ms
          where pk = ?1 and state = 'queued'",
     )?
     .execute((job_pk, now_ms))?;

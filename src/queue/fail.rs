@@ -176,7 +176,8 @@ pub(super) fn mark_failed(conn: &Connection, task_id: i64, now_ms: i64) -> Resul
 pub(super) fn end_job(conn: &Connection, job_pk: i64, ending: &Ending<'_>, now_ms: i64) -> Result<bool> {
     let ended = conn
         .statement(
-            "update jobs set state = :state, error_code = :code, error_message = :message, finished_at_ms = :now
+            "update jobs set state = :state, error_code = :code, error_message = :message,
+                 finished_at_ms = max(:now, coalesce(started_at_ms, created_at_ms))
              where pk = :pk and state in ('queued', 'running')",
         )?
         .execute(named_params! {
@@ -187,7 +188,7 @@ pub(super) fn end_job(conn: &Connection, job_pk: i64, ending: &Ending<'_>, now_m
         return Ok(false);
     }
     conn.statement(
-        "update attempts set outcome = 'cancelled', finished_at_ms = ?2
+        "update attempts set outcome = 'cancelled', finished_at_ms = max(?2, started_at_ms)
          where outcome is null and (task_id, attempt) in
              (select id, attempt from tasks where job_pk = ?1 and state = 'running')",
     )?

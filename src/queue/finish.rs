@@ -84,7 +84,7 @@ fn mark_done(conn: &Connection, task: TaskRef, now_ms: i64) -> Result<Finished> 
     finished.optional()?.ok_or(Error::ClaimLost)
 }
 
-/// Writes the one outcome of an attempt.
+/// Writes the one outcome of an attempt. Clocks are set back now and then: nothing ends before it began.
 pub(super) fn close_attempt(
     conn: &Connection,
     task: TaskRef,
@@ -94,7 +94,8 @@ pub(super) fn close_attempt(
     now_ms: i64,
 ) -> Result<()> {
     conn.statement(
-        "update attempts set outcome = :outcome, error = :error, engine_ms = :engine_ms, finished_at_ms = :now
+        "update attempts set outcome = :outcome, error = :error, engine_ms = :engine_ms,
+             finished_at_ms = max(:now, started_at_ms)
          where task_id = :id and attempt = :attempt and outcome is null",
     )?
     .execute(named_params! {
@@ -170,7 +171,8 @@ fn complete_if_done(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
         .execute((job_pk, &transcript.language, transcript.duration_ms, transcript.text()))?;
     let completed = conn
         .statement(
-            "update jobs set state = 'completed', finished_at_ms = ?2, started_at_ms = coalesce(started_at_ms, ?2),
+            "update jobs set state = 'completed', finished_at_ms = max(?2, coalesce(started_at_ms, created_at_ms)),
+                 started_at_ms = coalesce(started_at_ms, max(?2, created_at_ms)),
                  execution_deadline_ms = coalesce(execution_deadline_ms, ?2 + execution_timeout_ms)
              where pk = ?1 and planned = 1 and state in ('queued', 'running')",
         )?

@@ -31,7 +31,7 @@ impl Queue {
     pub fn submit(&self, job: NewJob, now_ms: i64) -> Result<Submitted> {
         let limits = self.limits.clone();
         let submitted = self.db.write(Durability::Full, move |conn| {
-            if let Some(id) = earlier(conn, job.idempotency_key.as_deref())? {
+            if let Some(id) = earlier(conn, job.idempotency_key.as_deref(), &job.id)? {
                 return Ok(Submitted { id, resumed: true });
             }
             // Whoever owns a job waits for it: its queue is its own.
@@ -50,7 +50,7 @@ impl Queue {
     /// # Errors
     /// `Overloaded` when MAX_QUEUED jobs are waiting.
     pub fn check_room(&self, idempotency_key: Option<&str>) -> Result<()> {
-        self.db.read(|conn| match earlier(conn, idempotency_key)? {
+        self.db.read(|conn| match earlier(conn, idempotency_key, "")? {
             Some(_) => Ok(()),
             None => refuse_when_full(conn, self.limits.max_queued),
         })
@@ -77,10 +77,12 @@ impl Queue {
     }
 }
 
-fn earlier(conn: &Connection, idempotency_key: Option<&str>) -> Result<Option<String>> {
-    let Some(key) = idempotency_key else { return Ok(None) };
-    let mut statement = conn.statement("select id from jobs where idempotency_key = ?1")?;
-    Ok(statement.query_row([key], |row| row.get(0)).optional()?)
+/// The job that came before under the same key, or the same id where that is not ours to choose.
+fn earlier(conn: &Connection, idempotency_key: Option<&str>, id: &str) -> Result<Option<String>> {
+    let mut statement = conn.statement(
+        "select id from jobs where idempotency_key = ?1 union all select id from jobs where id = ?2 limit 1",
+    )?;
+    Ok(statement.query_row((idempotency_key, id), |row| row.get(0)).optional()?)
 }
 
 fn refuse_when_full(conn: &Connection, max_queued: i64) -> Result<()> {

@@ -52,6 +52,9 @@ fn a_claim_costs_the_same_whatever_has_finished_or_waits_for_later() {
     bench
         .sql(
             "insert into attempts select id, 1, 1, 'p', 'w', 0, 1, 'done', null, null from tasks where seq > 0;
+             insert into rollups (period_ms, start_ms, model, chunks, audio_ms)
+                 select period_ms, 0, 'tiny', n, n from (select 60000 as period_ms union all select 3600000),
+                     (select count(*) as n from tasks where seq > 0);
              update jobs set done_ms = (select count(*) from tasks where seq > 0)",
         )
         .unwrap();

@@ -6,7 +6,7 @@ use whisperq::job::JobState;
 use super::support::{Bench, NOW};
 
 #[test]
-fn a_queued_job_is_cancelled_for_good() {
+pub(super) fn a_queued_job_is_cancelled_for_good() {
     let bench = Bench::new();
     let id = bench.submit();
     bench.queue.cancel(&id, NOW + 5).unwrap();
@@ -19,7 +19,7 @@ fn a_queued_job_is_cancelled_for_good() {
 }
 
 #[test]
-fn a_completed_or_unknown_job_cannot_be_cancelled() {
+pub(super) fn a_completed_or_unknown_job_cannot_be_cancelled() {
     let bench = Bench::new();
     let id = bench.planned(0);
     assert!(matches!(bench.queue.cancel(&id, NOW), Err(Error::Conflict(_))));
@@ -30,7 +30,7 @@ fn a_completed_or_unknown_job_cannot_be_cancelled() {
 }
 
 #[test]
-fn a_job_that_nobody_began_in_time_is_timed_out() {
+pub(super) fn a_job_that_nobody_began_in_time_is_timed_out() {
     let bench = Bench::new();
     let id = bench.submit_as(|job| job.options.ttl_seconds = Some(10));
     let patient = bench.submit();
@@ -43,7 +43,7 @@ fn a_job_that_nobody_began_in_time_is_timed_out() {
 }
 
 #[test]
-fn a_running_job_ends_by_its_time_limit_and_not_by_its_age() {
+pub(super) fn a_running_job_ends_by_its_time_limit_and_not_by_its_age() {
     let bench = Bench::new();
     let id = bench.submit_as(|job| job.options.execution_timeout_seconds = Some(120));
     bench.prepare(2, whisperq::queue::Order::Free);

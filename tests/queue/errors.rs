@@ -6,7 +6,7 @@ use whisperq::job::JobState;
 use super::support::{Bench, LEASE_MS, NOW, OTHER, fault};
 
 #[test]
-fn a_failed_attempt_waits_between_half_and_one_and_a_half_of_its_pause() {
+pub(super) fn a_failed_attempt_waits_between_half_and_one_and_a_half_of_its_pause() {
     for (jitter, pause) in [(0.0, 500), (0.5, 1_000), (1.0, 1_500)] {
         let bench = Bench::new();
         let id = bench.planned(1);
@@ -25,7 +25,7 @@ fn a_failed_attempt_waits_between_half_and_one_and_a_half_of_its_pause() {
 }
 
 #[test]
-fn the_last_error_allowed_fails_the_job_and_takes_its_chunks_out_of_the_queue() {
+pub(super) fn the_last_error_allowed_fails_the_job_and_takes_its_chunks_out_of_the_queue() {
     let bench = Bench::new();
     let id = bench.planned(3);
     let neighbor = bench.claim();
@@ -53,7 +53,7 @@ fn the_last_error_allowed_fails_the_job_and_takes_its_chunks_out_of_the_queue() 
 }
 
 #[test]
-fn an_input_that_can_never_work_fails_at_once_under_its_own_code() {
+pub(super) fn an_input_that_can_never_work_fails_at_once_under_its_own_code() {
     let bench = Bench::new();
     let id = bench.submit();
     let prepare = bench.claim_prepare().unwrap();
@@ -64,7 +64,7 @@ fn an_input_that_can_never_work_fails_at_once_under_its_own_code() {
 }
 
 #[test]
-fn lost_and_released_attempts_are_no_errors() {
+pub(super) fn lost_and_released_attempts_are_no_errors() {
     let bench = Bench::new();
     let id = bench.planned(1);
     for _ in 0..4 {
@@ -83,7 +83,7 @@ fn lost_and_released_attempts_are_no_errors() {
 }
 
 #[test]
-fn a_job_that_this_version_cannot_read_fails_and_does_not_block_its_lane() {
+pub(super) fn a_job_that_this_version_cannot_read_fails_and_does_not_block_its_lane() {
     let bench = Bench::new();
     let unreadable = bench.submit();
     bench.sql(r#"update jobs set options = '{"from_the_future": 1}'"#).unwrap();

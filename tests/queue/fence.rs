@@ -44,7 +44,7 @@ fn chunk(bench: &Bench) -> Claim {
 }
 
 #[test]
-fn an_attempt_whose_task_waits_again_is_refused() {
+pub(super) fn an_attempt_whose_task_waits_again_is_refused() {
     let bench = Bench::new();
     let old = chunk(&bench);
     reap(&bench);
@@ -52,7 +52,7 @@ fn an_attempt_whose_task_waits_again_is_refused() {
 }
 
 #[test]
-fn an_attempt_whose_task_another_attempt_owns_is_refused_and_does_not_disturb_it() {
+pub(super) fn an_attempt_whose_task_another_attempt_owns_is_refused_and_does_not_disturb_it() {
     let bench = Bench::new();
     let old = chunk(&bench);
     reap(&bench);
@@ -67,7 +67,7 @@ fn an_attempt_whose_task_another_attempt_owns_is_refused_and_does_not_disturb_it
 }
 
 #[test]
-fn a_prepare_attempt_that_lost_its_task_stores_no_plan() {
+pub(super) fn a_prepare_attempt_that_lost_its_task_stores_no_plan() {
     let bench = Bench::new();
     bench.submit();
     let old = bench.claim_prepare().unwrap();
@@ -80,7 +80,7 @@ fn a_prepare_attempt_that_lost_its_task_stores_no_plan() {
 }
 
 #[test]
-fn an_attempt_that_failed_or_was_given_back_is_over() {
+pub(super) fn an_attempt_that_failed_or_was_given_back_is_over() {
     let bench = Bench::new();
     let failed = chunk(&bench);
     bench.queue.fail(failed.task, &fault(), 0.5, NOW).unwrap();
@@ -94,7 +94,7 @@ fn an_attempt_that_failed_or_was_given_back_is_over() {
 }
 
 #[test]
-fn the_end_of_a_job_ends_every_attempt_at_it() {
+pub(super) fn the_end_of_a_job_ends_every_attempt_at_it() {
     type End = fn(&Bench, &str);
     let endings: [(JobState, End); 3] = [
         (JobState::Cancelled, |bench, id| bench.queue.cancel(id, NOW).unwrap()),

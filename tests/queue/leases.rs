@@ -6,7 +6,7 @@ use whisperq::queue::TaskRef;
 use super::support::{Bench, LEASE_MS, ME, NOW, OTHER, assert_lost, result};
 
 #[test]
-fn a_renewed_lease_is_not_reaped_and_a_neglected_one_is() {
+pub(super) fn a_renewed_lease_is_not_reaped_and_a_neglected_one_is() {
     let bench = Bench::new();
     bench.planned(2);
     let (kept, neglected) = (bench.claim(), bench.claim());
@@ -21,7 +21,7 @@ fn a_renewed_lease_is_not_reaped_and_a_neglected_one_is() {
 }
 
 #[test]
-fn a_process_does_not_reap_itself() {
+pub(super) fn a_process_does_not_reap_itself() {
     let bench = Bench::new();
     bench.planned(1);
     let claim = bench.claim();
@@ -30,7 +30,7 @@ fn a_process_does_not_reap_itself() {
 }
 
 #[test]
-fn renewing_tells_which_tasks_are_lost_and_takes_none_from_another() {
+pub(super) fn renewing_tells_which_tasks_are_lost_and_takes_none_from_another() {
     let bench = Bench::new();
     bench.planned(2);
     let (mine, lost) = (bench.claim(), bench.claim());
@@ -43,7 +43,7 @@ fn renewing_tells_which_tasks_are_lost_and_takes_none_from_another() {
 }
 
 #[test]
-fn a_chunk_that_stops_its_process_twice_is_the_culprit_and_its_neighbors_are_not() {
+pub(super) fn a_chunk_that_stops_its_process_twice_is_the_culprit_and_its_neighbors_are_not() {
     let bench = Bench::new();
     let culprit_job = bench.planned(1);
     let other_job = bench.planned(1);
@@ -65,7 +65,7 @@ fn a_chunk_that_stops_its_process_twice_is_the_culprit_and_its_neighbors_are_not
 }
 
 #[test]
-fn a_chunk_whose_process_vanished_ten_times_is_given_up() {
+pub(super) fn a_chunk_whose_process_vanished_ten_times_is_given_up() {
     let bench = Bench::new();
     let id = bench.planned(1);
     for losses in 1..=10 {
@@ -80,7 +80,7 @@ fn a_chunk_whose_process_vanished_ten_times_is_given_up() {
 }
 
 #[test]
-fn two_lost_chunks_of_a_job_that_ends_by_the_first_are_both_closed() {
+pub(super) fn two_lost_chunks_of_a_job_that_ends_by_the_first_are_both_closed() {
     let bench = Bench::new();
     let id = bench.planned(2);
     bench.sql("update tasks set lost_count = 9 where kind = 'transcribe'").unwrap();
@@ -95,7 +95,7 @@ fn two_lost_chunks_of_a_job_that_ends_by_the_first_are_both_closed() {
 }
 
 #[test]
-fn a_prepare_task_is_leased_like_any_other() {
+pub(super) fn a_prepare_task_is_leased_like_any_other() {
     let bench = Bench::new();
     bench.submit();
     bench.claim_prepare().unwrap();

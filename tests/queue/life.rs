@@ -7,7 +7,7 @@ use whisperq::queue::{ChunkResult, Order, Plan, Stored, Work, WorkerRow, WorkerS
 use super::support::{Bench, ME, MODEL, NOW, plan, result, seconds};
 
 #[test]
-fn a_job_goes_from_submit_to_transcript_and_every_step_is_on_record() {
+pub(super) fn a_job_goes_from_submit_to_transcript_and_every_step_is_on_record() {
     let bench = Bench::new();
     let queue = &bench.queue;
     let id = bench.submit();
@@ -50,7 +50,7 @@ fn a_job_goes_from_submit_to_transcript_and_every_step_is_on_record() {
 }
 
 #[test]
-fn a_recording_without_speech_completes_with_its_plan() {
+pub(super) fn a_recording_without_speech_completes_with_its_plan() {
     let bench = Bench::new();
     let id = bench.planned(0);
     let job = bench.job(&id);
@@ -59,7 +59,7 @@ fn a_recording_without_speech_completes_with_its_plan() {
 }
 
 #[test]
-fn a_finished_chunk_is_counted_for_the_worker_that_did_it() {
+pub(super) fn a_finished_chunk_is_counted_for_the_worker_that_did_it() {
     let bench = Bench::new();
     let row = |worker: &str| WorkerRow {
         process_id: ME.to_owned(),
@@ -92,7 +92,7 @@ fn a_finished_chunk_is_counted_for_the_worker_that_did_it() {
 }
 
 #[test]
-fn the_first_chunk_finds_the_language_for_the_rest() {
+pub(super) fn the_first_chunk_finds_the_language_for_the_rest() {
     let bench = Bench::new();
     let id = bench.submit();
     bench.prepare(3, Order::FirstThenRest);
@@ -109,7 +109,7 @@ fn the_first_chunk_finds_the_language_for_the_rest() {
 }
 
 #[test]
-fn a_chain_runs_one_chunk_at_a_time_and_hands_over_the_text() {
+pub(super) fn a_chain_runs_one_chunk_at_a_time_and_hands_over_the_text() {
     let bench = Bench::new();
     let id = bench.submit_as(|job| job.options.condition_on_previous_text = true);
     bench.prepare(3, Order::Chain);
@@ -126,7 +126,7 @@ fn a_chain_runs_one_chunk_at_a_time_and_hands_over_the_text() {
 }
 
 #[test]
-fn a_chunk_gets_no_text_from_before_unless_the_job_wants_it() {
+pub(super) fn a_chunk_gets_no_text_from_before_unless_the_job_wants_it() {
     let bench = Bench::new();
     bench.planned(2);
     bench.finish(&bench.claim());

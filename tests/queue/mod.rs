@@ -12,6 +12,7 @@ mod keeper;
 mod kill;
 mod leases;
 mod life;
+mod mutants;
 mod order;
 mod process;
 mod retain;

@@ -20,7 +20,7 @@ fn owned(process: &Process) -> NewJob {
 }
 
 #[test]
-fn a_dead_process_is_taken_over_from_at_once_and_a_living_one_is_left_alone() {
+pub(super) fn a_dead_process_is_taken_over_from_at_once_and_a_living_one_is_left_alone() {
     let bench = Bench::new();
     let (me, alive, dying) = (register(&bench), register(&bench), register(&bench));
     bench.planned(2);
@@ -39,7 +39,7 @@ fn a_dead_process_is_taken_over_from_at_once_and_a_living_one_is_left_alone() {
 }
 
 #[test]
-fn a_process_whose_lock_file_is_gone_is_dead_too() {
+pub(super) fn a_process_whose_lock_file_is_gone_is_dead_too() {
     let bench = Bench::new();
     let (me, dying) = (register(&bench), register(&bench));
     bench.planned(1);
@@ -50,7 +50,7 @@ fn a_process_whose_lock_file_is_gone_is_dead_too() {
 }
 
 #[test]
-fn a_process_does_not_recover_itself() {
+pub(super) fn a_process_does_not_recover_itself() {
     let bench = Bench::new();
     let me = register(&bench);
     bench.planned(1);
@@ -62,7 +62,7 @@ fn a_process_does_not_recover_itself() {
 }
 
 #[test]
-fn the_jobs_of_a_dead_process_become_everyones() {
+pub(super) fn the_jobs_of_a_dead_process_become_everyones() {
     let bench = Bench::new();
     let (me, dying) = (register(&bench), register(&bench));
     let jobs = [bench.queue.submit(owned(&dying), NOW).unwrap().id, bench.queue.submit(owned(&dying), NOW).unwrap().id];
@@ -82,7 +82,7 @@ fn the_jobs_of_a_dead_process_become_everyones() {
 }
 
 #[test]
-fn a_job_left_behind_is_taken_up_by_who_asks_for_just_the_same() {
+pub(super) fn a_job_left_behind_is_taken_up_by_who_asks_for_just_the_same() {
     let bench = Bench::new();
     let (me, dying) = (register(&bench), register(&bench));
     let first = bench.queue.submit(owned(&dying), NOW).unwrap().id;
@@ -120,7 +120,7 @@ fn a_job_left_behind_is_taken_up_by_who_asks_for_just_the_same() {
 }
 
 #[test]
-fn a_completed_job_is_taken_up_until_its_transcript_was_handed_out() {
+pub(super) fn a_completed_job_is_taken_up_until_its_transcript_was_handed_out() {
     let bench = Bench::new();
     let me = register(&bench);
     bench.queue.cancel(&bench.submit(), NOW).unwrap();
@@ -133,7 +133,7 @@ fn a_completed_job_is_taken_up_until_its_transcript_was_handed_out() {
 }
 
 #[test]
-fn time_limits_stand_still_for_an_owner_and_begin_anew_for_whoever_comes_after() {
+pub(super) fn time_limits_stand_still_for_an_owner_and_begin_anew_for_whoever_comes_after() {
     let bench = Bench::new();
     let (me, dying) = (register(&bench), register(&bench));
     let id = bench.queue.submit(owned(&dying), NOW).unwrap().id;
@@ -151,7 +151,18 @@ fn time_limits_stand_still_for_an_owner_and_begin_anew_for_whoever_comes_after()
 }
 
 #[test]
-fn signing_off_gives_everything_back() {
+pub(super) fn a_queued_job_waits_beyond_its_time_where_its_owner_does() {
+    let bench = Bench::new();
+    let owner = register(&bench);
+    bench.queue.submit(owned(&owner), NOW).unwrap();
+    let late = NOW + 10 * limits().job_ttl_ms;
+    assert_eq!(bench.queue.expire(late).unwrap(), 0);
+    bench.queue.sign_off(owner, late).unwrap();
+    assert_eq!(bench.queue.expire(late + limits().job_ttl_ms).unwrap(), 1);
+}
+
+#[test]
+pub(super) fn signing_off_gives_everything_back() {
     let bench = Bench::new();
     let (me, leaving) = (register(&bench), register(&bench));
     bench.queue.submit(owned(&leaving), NOW).unwrap();
@@ -169,7 +180,7 @@ fn signing_off_gives_everything_back() {
 }
 
 #[test]
-fn what_one_process_submits_another_does() {
+pub(super) fn what_one_process_submits_another_does() {
     let bench = Bench::new();
     let other = open(bench.folder(), limits());
     let id = other.submit(new_job(), NOW).unwrap().id;
@@ -195,7 +206,7 @@ fn report(bench: &Bench, process: &Process, model: &str) {
 }
 
 #[test]
-fn a_job_is_abandoned_when_only_command_lines_are_left_that_keep_to_their_own() {
+pub(super) fn a_job_is_abandoned_when_only_command_lines_are_left_that_keep_to_their_own() {
     let bench = Bench::new();
     let id = bench.planned(1);
     let ended = bench.submit();

@@ -18,7 +18,7 @@ fn done(bench: &Bench, chunks: u64) {
 }
 
 #[test]
-fn a_job_goes_with_all_that_belongs_to_it_once_it_has_ended_long_ago() {
+pub(super) fn a_job_goes_with_all_that_belongs_to_it_once_it_has_ended_long_ago() {
     let bench = Bench::new();
     done(&bench, 3);
     let open = bench.planned(2);
@@ -35,7 +35,7 @@ fn a_job_goes_with_all_that_belongs_to_it_once_it_has_ended_long_ago() {
 }
 
 #[test]
-fn what_was_counted_outlives_the_rows_and_is_still_right() {
+pub(super) fn what_was_counted_outlives_the_rows_and_is_still_right() {
     let bench = Bench::new();
     done(&bench, 2);
     let hours = "select json_group_array(json_array(start_ms, completed, chunks, audio_ms)) from rollups where period_ms = 3600000";
@@ -48,7 +48,7 @@ fn what_was_counted_outlives_the_rows_and_is_still_right() {
 }
 
 #[test]
-fn one_pass_removes_only_so_much() {
+pub(super) fn one_pass_removes_only_so_much() {
     let bench = Bench::new();
     for chunks in [700, 700, 1] {
         bench.submit();
@@ -61,7 +61,7 @@ fn one_pass_removes_only_so_much() {
 }
 
 #[test]
-fn a_job_with_a_delivery_under_way_stays() {
+pub(super) fn a_job_with_a_delivery_under_way_stays() {
     let bench = Bench::new();
     done(&bench, 1);
     bench
@@ -73,7 +73,7 @@ fn a_job_with_a_delivery_under_way_stays() {
 }
 
 #[test]
-fn the_space_of_removed_jobs_goes_back_to_the_file_system_a_little_at_a_time() {
+pub(super) fn the_space_of_removed_jobs_goes_back_to_the_file_system_a_little_at_a_time() {
     let bench = Bench::new();
     bench
         .sql(

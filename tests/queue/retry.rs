@@ -31,7 +31,7 @@ fn seqs_left(bench: &Bench) -> Vec<i64> {
 }
 
 #[test]
-fn a_retry_keeps_the_finished_chunks_and_does_the_others() {
+pub(super) fn a_retry_keeps_the_finished_chunks_and_does_the_others() {
     let bench = Bench::new();
     let id = bench.planned(4);
     bench.finish(&bench.claim());
@@ -48,7 +48,7 @@ fn a_retry_keeps_the_finished_chunks_and_does_the_others() {
 }
 
 #[test]
-fn a_retry_has_all_its_attempts_and_its_whole_time_again() {
+pub(super) fn a_retry_has_all_its_attempts_and_its_whole_time_again() {
     let bench = Bench::new();
     let id = bench.planned(1);
     for _ in 0..3 {
@@ -67,7 +67,7 @@ fn a_retry_has_all_its_attempts_and_its_whole_time_again() {
 }
 
 #[test]
-fn a_job_that_failed_before_it_had_a_plan_is_planned_by_its_retry() {
+pub(super) fn a_job_that_failed_before_it_had_a_plan_is_planned_by_its_retry() {
     let bench = Bench::new();
     let id = bench.submit();
     let prepare = bench.claim_prepare().unwrap();
@@ -82,7 +82,7 @@ fn a_job_that_failed_before_it_had_a_plan_is_planned_by_its_retry() {
 }
 
 #[test]
-fn a_retry_keeps_the_order_of_the_chunks() {
+pub(super) fn a_retry_keeps_the_order_of_the_chunks() {
     let bench = Bench::new();
     let first_then_rest = bench.submit();
     bench.prepare(3, Order::FirstThenRest);
@@ -107,7 +107,7 @@ fn a_retry_keeps_the_order_of_the_chunks() {
 }
 
 #[test]
-fn a_timed_out_job_can_be_retried_any_number_of_times() {
+pub(super) fn a_timed_out_job_can_be_retried_any_number_of_times() {
     let bench = Bench::new();
     let id = bench.planned(2);
     for generation in 1..=3 {
@@ -120,7 +120,7 @@ fn a_timed_out_job_can_be_retried_any_number_of_times() {
 }
 
 #[test]
-fn only_failed_and_timed_out_jobs_can_be_retried() {
+pub(super) fn only_failed_and_timed_out_jobs_can_be_retried() {
     let bench = Bench::new();
     let completed = bench.planned(0);
     let cancelled = bench.submit();
@@ -138,7 +138,7 @@ fn only_failed_and_timed_out_jobs_can_be_retried() {
 }
 
 #[test]
-fn chunks_whose_audio_is_gone_wait_for_one_new_decoding() {
+pub(super) fn chunks_whose_audio_is_gone_wait_for_one_new_decoding() {
     let bench = Bench::new();
     let id = bench.planned(3);
     let [first, second] = [bench.claim(), bench.claim()];
@@ -158,7 +158,7 @@ fn chunks_whose_audio_is_gone_wait_for_one_new_decoding() {
 }
 
 #[test]
-fn a_chain_goes_on_after_its_audio_was_decoded_again() {
+pub(super) fn a_chain_goes_on_after_its_audio_was_decoded_again() {
     let bench = Bench::new();
     let id = bench.submit();
     bench.prepare(3, Order::Chain);
@@ -171,7 +171,7 @@ fn a_chain_goes_on_after_its_audio_was_decoded_again() {
 }
 
 #[test]
-fn a_job_that_ran_out_of_time_is_retried_with_the_time_limits_of_now() {
+pub(super) fn a_job_that_ran_out_of_time_is_retried_with_the_time_limits_of_now() {
     let bench = Bench::new();
     let id = bench.planned(1);
     bench.claim();

@@ -27,7 +27,7 @@ fn ended_jobs(bench: &Bench) {
 }
 
 #[test]
-fn no_statement_leads_out_of_a_terminal_state() {
+pub(super) fn no_statement_leads_out_of_a_terminal_state() {
     let bench = Bench::new();
     ended_jobs(&bench);
     for state in ["completed", "failed", "cancelled", "timed_out"] {
@@ -42,7 +42,7 @@ fn no_statement_leads_out_of_a_terminal_state() {
 }
 
 #[test]
-fn completed_and_cancelled_jobs_get_no_new_generation() {
+pub(super) fn completed_and_cancelled_jobs_get_no_new_generation() {
     let bench = Bench::new();
     ended_jobs(&bench);
     bench.submit();
@@ -53,7 +53,7 @@ fn completed_and_cancelled_jobs_get_no_new_generation() {
 }
 
 #[test]
-fn the_attempt_of_a_task_never_falls() {
+pub(super) fn the_attempt_of_a_task_never_falls() {
     let bench = Bench::new();
     bench.planned(1);
     bench.claim();
@@ -61,7 +61,7 @@ fn the_attempt_of_a_task_never_falls() {
 }
 
 #[test]
-fn no_job_completes_without_its_transcript() {
+pub(super) fn no_job_completes_without_its_transcript() {
     let bench = Bench::new();
     bench.planned(1);
     let complete =
@@ -70,7 +70,7 @@ fn no_job_completes_without_its_transcript() {
 }
 
 #[test]
-fn a_job_or_task_in_half_a_state_is_refused() {
+pub(super) fn a_job_or_task_in_half_a_state_is_refused() {
     let bench = Bench::new();
     bench.planned(2);
     bench.submit();
@@ -108,7 +108,7 @@ fn a_job_or_task_in_half_a_state_is_refused() {
 }
 
 #[test]
-fn a_job_has_one_prepare_task_and_each_chunk_once() {
+pub(super) fn a_job_has_one_prepare_task_and_each_chunk_once() {
     let bench = Bench::new();
     bench.submit();
     bench.prepare(2, Order::Free);

@@ -17,7 +17,7 @@ fn stored(claim: &Claim) -> &Stored {
 }
 
 #[test]
-fn chunks_are_transcribed_while_the_rest_is_decoded_and_the_job_ends_with_its_plan() {
+pub(super) fn chunks_are_transcribed_while_the_rest_is_decoded_and_the_job_ends_with_its_plan() {
     let bench = Bench::new();
     let id = bench.submit();
     let prepare = bench.claim_prepare().unwrap();
@@ -34,7 +34,7 @@ fn chunks_are_transcribed_while_the_rest_is_decoded_and_the_job_ends_with_its_pl
 }
 
 #[test]
-fn silence_that_is_no_part_of_the_plan_counts_as_done() {
+pub(super) fn silence_that_is_no_part_of_the_plan_counts_as_done() {
     let bench = Bench::new();
     let id = bench.submit();
     let prepare = bench.claim_prepare().unwrap();
@@ -47,7 +47,7 @@ fn silence_that_is_no_part_of_the_plan_counts_as_done() {
 }
 
 #[test]
-fn a_recording_without_speech_is_a_job_well_done() {
+pub(super) fn a_recording_without_speech_is_a_job_well_done() {
     let bench = Bench::new();
     let id = bench.submit();
     let prepare = bench.claim_prepare().unwrap();
@@ -57,7 +57,7 @@ fn a_recording_without_speech_is_a_job_well_done() {
 }
 
 #[test]
-fn a_preparation_that_was_interrupted_goes_on_where_the_known_chunks_end() {
+pub(super) fn a_preparation_that_was_interrupted_goes_on_where_the_known_chunks_end() {
     let bench = Bench::new();
     let id = bench.submit();
     let first = bench.claim_prepare().unwrap();
@@ -81,7 +81,7 @@ fn a_preparation_that_was_interrupted_goes_on_where_the_known_chunks_end() {
 }
 
 #[test]
-fn a_preparation_that_gets_on_between_its_losses_is_not_given_up() {
+pub(super) fn a_preparation_that_gets_on_between_its_losses_is_not_given_up() {
     let bench = Bench::new();
     let id = bench.submit();
     for second in 0..12 {
@@ -93,7 +93,7 @@ fn a_preparation_that_gets_on_between_its_losses_is_not_given_up() {
 }
 
 #[test]
-fn chunks_cannot_be_added_to_a_job_that_has_ended_or_has_all_of_them() {
+pub(super) fn chunks_cannot_be_added_to_a_job_that_has_ended_or_has_all_of_them() {
     let bench = Bench::new();
     let id = bench.submit();
     let prepare = bench.claim_prepare().unwrap();
@@ -107,7 +107,7 @@ fn chunks_cannot_be_added_to_a_job_that_has_ended_or_has_all_of_them() {
 }
 
 #[test]
-fn later_batches_wait_for_the_language_only_until_it_is_known() {
+pub(super) fn later_batches_wait_for_the_language_only_until_it_is_known() {
     let bench = Bench::new();
     bench.submit();
     let prepare = bench.claim_prepare().unwrap();
@@ -122,7 +122,7 @@ fn later_batches_wait_for_the_language_only_until_it_is_known() {
 }
 
 #[test]
-fn a_chain_holds_across_batches() {
+pub(super) fn a_chain_holds_across_batches() {
     let bench = Bench::new();
     bench.submit_as(|job| job.options.condition_on_previous_text = true);
     let prepare = bench.claim_prepare().unwrap();
@@ -140,7 +140,7 @@ fn a_chain_holds_across_batches() {
 }
 
 #[test]
-fn two_long_recordings_that_are_decoded_at_the_same_time_take_turns() {
+pub(super) fn two_long_recordings_that_are_decoded_at_the_same_time_take_turns() {
     let bench = Bench::new();
     let jobs = [bench.submit(), bench.submit()];
     let prepares = [bench.claim_prepare().unwrap(), bench.claim_prepare().unwrap()];
@@ -159,7 +159,7 @@ fn two_long_recordings_that_are_decoded_at_the_same_time_take_turns() {
 }
 
 #[test]
-fn small_recordings_wait_in_a_lane_of_their_own() {
+pub(super) fn small_recordings_wait_in_a_lane_of_their_own() {
     let bench = Bench::new();
     let small = bench.submit_as(|job| job.source_bytes = Some(16 * 1024 * 1024));
     let large = bench.submit_as(|job| job.source_bytes = Some(16 * 1024 * 1024 + 1));
@@ -178,7 +178,7 @@ fn small_recordings_wait_in_a_lane_of_their_own() {
 }
 
 #[test]
-fn a_translation_is_a_second_pass_over_each_chunk_and_the_transcript_of_the_job() {
+pub(super) fn a_translation_is_a_second_pass_over_each_chunk_and_the_transcript_of_the_job() {
     let bench = Bench::new();
     let id = bench.submit_as(|job| job.options.translate = true);
     bench.prepare(2, Order::FirstThenRest);

@@ -1,14 +1,14 @@
 //! Submitting: the limit of the queue, and that what was accepted is there to stay.
 
 use whisperq::error::Error;
-use whisperq::job::JobState;
+use whisperq::job::{JobState, NewJob};
 use whisperq::queue::{JobFilter, Limits};
 
 use super::invariants;
 use super::support::{Bench, NOW, limits, new_job, open};
 
 #[test]
-fn a_full_queue_refuses_until_there_is_room() {
+pub(super) fn a_full_queue_refuses_until_there_is_room() {
     let bench = Bench::with(Limits { max_queued: 2, ..limits() });
     let first = bench.planned(1);
     bench.submit();
@@ -21,7 +21,26 @@ fn a_full_queue_refuses_until_there_is_room() {
 }
 
 #[test]
-fn an_accepted_job_is_there_after_the_database_was_closed_and_opened() {
+pub(super) fn a_key_or_an_id_that_came_before_is_the_same_job() {
+    let bench = Bench::new();
+    let submit = |id: &str, key: Option<&str>| {
+        let job = NewJob { id: id.to_owned(), idempotency_key: key.map(str::to_owned), ..new_job() };
+        bench.queue.submit(job, NOW).unwrap()
+    };
+    for (id, key, is) in [
+        ("a", Some("k"), ("a", false)),
+        ("b", Some("k"), ("a", true)),
+        ("a", None, ("a", true)),
+        ("c", None, ("c", false)),
+    ] {
+        let submitted = submit(id, key);
+        assert_eq!((submitted.id.as_str(), submitted.resumed), is);
+    }
+    assert_eq!(bench.number("select count(*) from jobs"), 2);
+}
+
+#[test]
+pub(super) fn an_accepted_job_is_there_after_the_database_was_closed_and_opened() {
     let folder = tempfile::tempdir().unwrap();
     let id = open(folder.path(), limits()).submit(new_job(), NOW).unwrap().id;
     let queue = open(folder.path(), limits());
@@ -35,7 +54,7 @@ fn an_accepted_job_is_there_after_the_database_was_closed_and_opened() {
 }
 
 #[test]
-fn jobs_are_listed_newest_first_by_state_and_page() {
+pub(super) fn jobs_are_listed_newest_first_by_state_and_page() {
     let bench = Bench::new();
     let ids = [(); 4].map(|()| bench.submit());
     bench.queue.cancel(&ids[1], NOW).unwrap();
@@ -49,7 +68,7 @@ fn jobs_are_listed_newest_first_by_state_and_page() {
 }
 
 #[test]
-fn the_spool_learns_which_jobs_are_over() {
+pub(super) fn the_spool_learns_which_jobs_are_over() {
     let bench = Bench::new();
     let (open, ended, unknown) = (bench.submit(), bench.submit(), "no-such-job".to_owned());
     bench.queue.cancel(&ended, NOW).unwrap();

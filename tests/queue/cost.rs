@@ -85,6 +85,38 @@ fn a_claim_is_one_probe_of_the_index_of_waiting_tasks() {
 }
 
 #[test]
+fn what_system_shows_costs_the_same_however_many_jobs_there_have_been() {
+    let bench = Bench::new();
+    bench.planned(1);
+    let views = ["system", "workers", "queue", "throughput"];
+    let before = views.map(|view| steps_of(&bench, view));
+    bench
+        .sql(&format!(
+            "insert into jobs (id, front_door, source, options, model, state, planned, created_at_ms, started_at_ms,
+                 finished_at_ms, ttl_ms, ttl_deadline_ms, execution_timeout_ms, execution_deadline_ms)
+             with recursive n(i) as (select 1 union all select i + 1 from n limit {ROWS})
+             select 'old' || i, 'http', 'a', '{{}}', 'tiny', 'completed', 1, 1, 1, 1, 1, 1, 1, 1 from n"
+        ))
+        .unwrap();
+    let after = views.map(|view| steps_of(&bench, view));
+    bench.sql("delete from jobs where id glob 'old*'").unwrap();
+    for ((view, before), after) in views.iter().zip(before).zip(after) {
+        assert!(before.abs_diff(after) * 10 <= before.unsigned_abs(), "{view}: {before} steps, then {after}");
+    }
+}
+
+fn steps_of(bench: &Bench, view: &str) -> i32 {
+    let steps = |conn: &rusqlite::Connection| {
+        let mut statement = conn.prepare(&format!("select * from {view}"))?;
+        let mut rows = statement.raw_query();
+        while rows.next()?.is_some() {}
+        drop(rows);
+        Ok(statement.get_status(StatementStatus::VmStep))
+    };
+    bench.queue.db().read(steps).unwrap()
+}
+
+#[test]
 fn removing_a_job_costs_as_much_as_the_job_and_not_as_all_the_others() {
     let bench = Bench::new();
     bench.planned(1);

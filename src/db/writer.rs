@@ -144,7 +144,7 @@ fn run(connection: Connection, wal: &Path, incoming: &Receiver<Box<dyn Operation
         let result = commit(&connection, &mut batch, &mut level);
         let reason = result.map_err(|error| {
             tracing::error!(%error, writes = batch.len(), "a transaction was not committed");
-            error.to_string()
+            format!("{error} ({:?})", error.sqlite_error().map(|error| error.extended_code))
         });
         for operation in batch {
             operation.answer(reason.as_ref().map(|&()| ()).map_err(String::as_str));

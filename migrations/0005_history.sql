@@ -54,7 +54,8 @@ create trigger jobs_retried after update of generation on jobs when new.generati
 end;
 
 create trigger jobs_ended after update of state on jobs
-when new.state in ('completed', 'failed', 'cancelled', 'timed_out') and new.state <> old.state
+when (new.state = 'completed' or new.state = 'failed' or new.state = 'cancelled' or new.state = 'timed_out')
+    and new.state <> old.state
 begin
     insert into job_endings (job_pk, generation, state, error_code, error_message, delay_ms, execution_ms, finished_at_ms)
     values (new.pk, new.generation, new.state, new.error_code, new.error_message, new.started_at_ms - new.created_at_ms,
@@ -120,8 +121,9 @@ group by 1, 2, 3
 on conflict do update set
     chunks = chunks + excluded.chunks, audio_ms = audio_ms + excluded.audio_ms, engine_ms = engine_ms + excluded.engine_ms;
 
--- The user's own words about a job, apart from its options, which may name addresses.
-alter table jobs add column metadata text generated always as (options -> '$.metadata') virtual;
+-- The user's own words about a job, apart from its options, which may name addresses. Of any type, because a type would
+-- be checked at every write.
+alter table jobs add column metadata any generated always as (options -> '$.metadata') virtual;
 
 drop view throughput;
 

@@ -55,6 +55,7 @@ impl Db {
         let mut connection = open_writable(path)
             .map_err(|error| Error::Config(format!("cannot open {}: {error}; check DATA_DIR", path.display())))?;
         migrate::to_latest(&mut connection, path)?;
+        pragmas::defend(&connection)?;
         let readers = Readers::open(path, READERS, READER_WAIT, pragmas::for_reader)?;
         let writer = writer::Writer::start(connection, path.with_extension("db-wal"))?;
         Ok(Self { readers, writer, path: path.to_owned() })
@@ -67,7 +68,17 @@ impl Db {
         durability: Durability,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.writer.write(durability, work)
+        self.writer.write(durability, false, work)
+    }
+
+    /// As [`Db::write`], for work that refuses, if it does, before it has changed anything. It needs no savepoint, which costs
+    /// more than a small row; an error after a change undoes all writes of its transaction.
+    pub fn write_or_refuse<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.write(durability, true, work)
     }
 
     /// Runs `work` in one read transaction, so that all it sees is of one moment.

@@ -65,6 +65,7 @@ pub(super) fn for_reader(connection: &Connection) -> rusqlite::Result<()> {
     wait_fairly(connection)?;
     set(connection, "query_only", 1)?;
     set(connection, "cache_size", -16_000)?;
+    defend(connection)?;
     for_any(connection)
 }
 
@@ -86,10 +87,6 @@ pub(super) fn for_stranger(connection: &Connection) -> rusqlite::Result<()> {
 
 fn for_any(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-    // Nothing that is done here may rewrite the schema by hand, or damage the file on purpose.
-    if !connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)? {
-        return Err(stayed("defensive", 0.into(), 1.into()));
-    }
     set(connection, "cell_size_check", 1)?;
     set(connection, "trusted_schema", 0)?;
     set(connection, "temp_store", 2)
@@ -102,6 +99,12 @@ pub(super) fn checkpoint_all(connection: &Connection, limit: Duration) -> rusqli
     let busy = connection.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get::<_, bool>(0));
     wait_fairly(connection)?;
     Ok(!busy?)
+}
+
+/// From now on no statement may rewrite the schema by hand or damage the file on purpose, as a migration may.
+pub(super) fn defend(connection: &Connection) -> rusqlite::Result<()> {
+    let defended = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    if defended { Ok(()) } else { Err(stayed("defensive", 0.into(), 1.into())) }
 }
 
 /// Whether a commit waits for the disk (2, FULL) or only for the operating system (1, NORMAL).

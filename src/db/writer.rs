@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 use super::pragmas;
 use crate::error::{Error, Result};
@@ -19,6 +19,8 @@ const CHANNEL_LENGTH: usize = 256;
 /// Keeps one commit, and so the wait of the first caller in it, short.
 const MAX_BATCH: usize = 64;
 
+/// About what a commit takes on a fast disk.
+const MOMENT: Duration = Duration::from_micros(150);
 /// The length of the write-ahead log is looked at this often.
 const COMMITS_BETWEEN_LOOKS: u32 = 64;
 /// How long all writing may wait for readers to end, so that the log can begin anew.
@@ -38,6 +40,8 @@ pub enum Durability {
 /// One unit of work on its way through the thread.
 trait Operation: Send {
     fn durability(&self) -> Durability;
+    /// Whether it refuses, if it does, before it has changed anything.
+    fn refuses_first(&self) -> bool;
     /// Runs the work and says whether its changes are to be kept.
     fn run(&mut self, connection: &Connection) -> bool;
     /// Tells the caller; `commit` is how the shared transaction ended.
@@ -51,6 +55,7 @@ pub(super) struct NotCommitted(String);
 
 struct Write<F, T> {
     durability: Durability,
+    refuses_first: bool,
     work: Option<F>,
     result: Option<Result<T>>,
     reply: SyncSender<Result<T>>,
@@ -63,6 +68,10 @@ where
 {
     fn durability(&self) -> Durability {
         self.durability
+    }
+
+    fn refuses_first(&self) -> bool {
+        self.refuses_first
     }
 
     fn run(&mut self, connection: &Connection) -> bool {
@@ -116,10 +125,11 @@ impl Writer {
     pub(super) fn write<T: Send + 'static>(
         &self,
         durability: Durability,
+        refuses_first: bool,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = sync_channel(1);
-        let operation = Write { durability, work: Some(work), result: None, reply };
+        let operation = Write { durability, refuses_first, work: Some(work), result: None, reply };
         let operations = self.operations.as_ref().context("the database is closed")?;
         operations.send(Box::new(operation)).map_err(|_| anyhow!("the database thread has ended"))?;
         answer.recv().context("the database thread has ended")?
@@ -138,9 +148,10 @@ impl Drop for Writer {
 fn run(connection: Connection, wal: &Path, incoming: &Receiver<Box<dyn Operation>>) {
     let mut level = None;
     let mut log = Log { path: wal, commits: 0, warned: None };
+    let mut last = 1;
     while let Ok(first) = incoming.recv() {
-        let mut batch = vec![first];
-        batch.extend(incoming.try_iter().take(MAX_BATCH - 1));
+        let mut batch = gather(first, incoming, last);
+        last = batch.len();
         let result = commit(&connection, &mut batch, &mut level);
         let reason = result.map_err(|error| {
             tracing::error!(%error, writes = batch.len(), "a transaction was not committed");
@@ -155,6 +166,22 @@ fn run(connection: Connection, wal: &Path, incoming: &Receiver<Box<dyn Operation
     if let Err((_, error)) = connection.close() {
         tracing::warn!(%error, "the database was not closed cleanly");
     }
+}
+
+/// Everything that waits. Those who were answered together come back together: where the last batch was of several, the
+/// next one waits a moment for as many, which costs less than a commit for the first of them alone.
+fn gather(first: Box<dyn Operation>, incoming: &Receiver<Box<dyn Operation>>, last: usize) -> Vec<Box<dyn Operation>> {
+    let mut batch = vec![first];
+    let until = Instant::now() + MOMENT;
+    while batch.len() < MAX_BATCH {
+        let next = incoming.try_recv().ok().or_else(|| {
+            let left = until.saturating_duration_since(Instant::now());
+            (batch.len() < last && !left.is_zero()).then(|| incoming.recv_timeout(left).ok()).flatten()
+        });
+        let Some(next) = next else { break };
+        batch.push(next);
+    }
+    batch
 }
 
 /// The write-ahead log. SQLite folds it into the database every 1,000 pages, without waiting for anyone; but it begins the
@@ -214,6 +241,15 @@ fn commit(
 
 fn run_all(connection: &Connection, batch: &mut [Box<dyn Operation>]) -> rusqlite::Result<()> {
     for operation in batch {
+        if operation.refuses_first() {
+            let before = connection.total_changes();
+            if !operation.run(connection) && connection.total_changes() != before {
+                // Without a savepoint nothing less can be undone.
+                let why = "a write failed that had already changed something".to_owned();
+                return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT), Some(why)));
+            }
+            continue;
+        }
         connection.execute_batch("savepoint operation")?;
         if operation.run(connection) {
             connection.execute_batch("release operation")?;
@@ -237,14 +273,16 @@ mod tests {
     }
 
     fn insert(writer: &Writer, n: i64) -> Result<()> {
-        writer.write(Durability::Full, move |connection| {
+        writer.write(Durability::Full, false, move |connection| {
             connection.execute("insert into t values (?1)", [n])?;
             Ok(())
         })
     }
 
     fn count(writer: &Writer) -> i64 {
-        writer.write(Durability::Normal, |c| Ok(c.query_row("select count(*) from t", [], |r| r.get(0))?)).unwrap()
+        writer
+            .write(Durability::Normal, false, |c| Ok(c.query_row("select count(*) from t", [], |r| r.get(0))?))
+            .unwrap()
     }
 
     #[test]
@@ -275,7 +313,13 @@ mod tests {
                     connection.execute("insert into t values (?1)", [n as i64])?;
                     Ok(neighbor.query_row("select count(*) from t", [], |row| row.get(0))?)
                 };
-                let write = Write { durability: Durability::Full, work: Some(work), result: None, reply };
+                let write = Write {
+                    durability: Durability::Full,
+                    refuses_first: n % 2 == 0,
+                    work: Some(work),
+                    result: None,
+                    reply,
+                };
                 operations.send(Box::new(write)).unwrap();
                 answer
             })
@@ -292,7 +336,7 @@ mod tests {
     fn a_panic_in_a_write_is_an_error_for_its_caller_alone() {
         let (_folder, writer) = writer();
         let error = writer
-            .write(Durability::Normal, |c| -> Result<()> {
+            .write(Durability::Normal, false, |c| -> Result<()> {
                 c.execute("insert into t values (1)", [])?;
                 panic!("on purpose")
             })
@@ -306,7 +350,7 @@ mod tests {
     fn a_commit_that_fails_fails_every_write_in_it() {
         let (_folder, writer) = writer();
         let error = writer
-            .write(Durability::Full, |c| {
+            .write(Durability::Full, false, |c| {
                 // Ends the shared transaction behind the writer's back, so that its commit cannot succeed.
                 c.execute_batch("insert into t values (7); release operation; rollback")?;
                 Ok(())
@@ -314,6 +358,19 @@ mod tests {
             .expect_err("not committed");
         assert!(error.to_string().contains("not committed"), "{error}");
         insert(&writer, 8).unwrap();
+        assert_eq!(count(&writer), 1);
+    }
+    #[test]
+    fn a_write_that_refuses_first_disturbs_nobody_and_one_that_breaks_its_word_is_undone_with_all_beside_it() {
+        let (_folder, writer) = writer();
+        let refused = writer.write(Durability::Full, true, |_| -> Result<()> { Err(Error::ClaimLost) });
+        assert!(matches!(refused, Err(Error::ClaimLost)));
+        let broken = writer.write(Durability::Full, true, |c| -> Result<()> {
+            c.execute("insert into t values (1)", [])?;
+            Err(Error::ClaimLost)
+        });
+        assert!(broken.is_err());
+        insert(&writer, 2).unwrap();
         assert_eq!(count(&writer), 1);
     }
 }

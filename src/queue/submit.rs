@@ -30,7 +30,7 @@ impl Queue {
     /// `Overloaded` when MAX_QUEUED jobs are waiting.
     pub fn submit(&self, job: NewJob, now_ms: i64) -> Result<Submitted> {
         let limits = self.limits.clone();
-        let submitted = self.db.write(Durability::Full, move |conn| {
+        let submitted = self.db.write_or_refuse(Durability::Full, move |conn| {
             if let Some(id) = earlier(conn, job.idempotency_key.as_deref(), &job.id)? {
                 return Ok(Submitted { id, resumed: true });
             }

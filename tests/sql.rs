@@ -334,3 +334,25 @@ fn a_real_count_finds_every_counter_that_is_wrong() {
     }
     assert!(bench.folder.path().exists());
 }
+
+#[test]
+fn the_readme_tells_every_column_of_every_view_and_its_questions_are_answered() {
+    let bench = Bench::new();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let section = readme.split("## Ask it anything").nth(1).unwrap().split("\n## ").next().unwrap();
+    for view in VIEWS {
+        let is_of_view = |line: &&str| line.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{view}`")));
+        let row = section.lines().find(is_of_view).unwrap_or_else(|| panic!("README.md has no row for {view}"));
+        for column in bench.ask(&format!("select * from {view}")).unwrap().columns {
+            let names = [column.as_str(), column.trim_end_matches("_ms")];
+            assert!(names.iter().any(|name| row.contains(&format!("`{name}`"))), "README.md: {view} lacks {column}");
+        }
+    }
+    let questions = section.replace("\n                  ", " ");
+    let questions: Vec<&str> =
+        questions.lines().filter_map(|line| line.trim().strip_prefix("whisperq sql \"")).collect();
+    assert!(questions.len() >= 3);
+    for question in questions {
+        bench.rows(question.split('"').next().unwrap());
+    }
+}

@@ -15,6 +15,7 @@ use whisperq::queue::{Claim, Order, TaskRef, prepare_lane};
 use super::support::{Bench, MODEL, fault, new_job, plan, result, seconds};
 
 const PROCESSES: [&str; 2] = ["one", "two"];
+const CASES: u32 = 64;
 
 /// The real queue, and every claim that it ever gave out.
 struct Real {
@@ -171,8 +172,15 @@ impl ReferenceStateMachine for Model {
     }
 }
 
+/// PROPTEST_CASES asks for more.
+fn config() -> Config {
+    let wanted = std::env::vars().find(|(name, _)| name == "PROPTEST_CASES");
+    let cases = wanted.map_or(CASES, |(_, cases)| cases.parse().unwrap());
+    Config { cases, max_shrink_iters: 4_000, failure_persistence: None, ..Config::default() }
+}
+
 prop_state_machine! {
-    #![proptest_config(Config { cases: 64, max_shrink_iters: 4_000, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn the_queue_does_what_its_model_does(sequential 1..80 => Real);

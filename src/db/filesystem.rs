@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 
 /// File systems that several machines may share, or that hand every call to a program: their numbers from statfs(2). FUSE is
 /// among them because the shared volumes of GPU clouds are mounted with it.
-#[cfg(target_os = "linux")]
 const SHARED: [(u32, &str); 12] = [
     (0x6969, "nfs"),
     (0xff53_4d42, "cifs"),
@@ -33,13 +32,12 @@ pub(super) fn check(folder: &Path) -> Result<()> {
     refuse(number, folder)
 }
 
-/// Elsewhere it cannot be told by number.
+/// Elsewhere it cannot be told by number, and 0 is none.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn check(_folder: &Path) -> Result<()> {
-    Ok(())
+pub(super) fn check(folder: &Path) -> Result<()> {
+    refuse(0, folder)
 }
 
-#[cfg(target_os = "linux")]
 fn refuse(number: u32, folder: &Path) -> Result<()> {
     let Some((_, name)) = SHARED.iter().find(|(shared, _)| *shared == number) else { return Ok(()) };
     Err(Error::Config(format!(
@@ -50,7 +48,6 @@ fn refuse(number: u32, folder: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

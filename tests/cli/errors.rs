@@ -80,8 +80,13 @@ fn wrong_usage_and_settings_are_refused_before_anything_starts() {
         case("bad filter", with(transcribe(&[]), "RUST_LOG", "whisperq=loud"), 2, "RUST_LOG"),
         case("unknown command", whisperq.command(&["transcibe", &sample]), 2, "transcribe"),
         case("bad status", whisperq.command(&["jobs", "list", "--status", "lost"]), 2, "queued"),
-        case("writing sql", whisperq.command(&["sql", "delete from jobs"]), 2, "only reading"),
-        case("hidden writing", whisperq.command(&["sql", "with a as (select 1) delete from jobs"]), 2, "only reading"),
+        case("writing sql", whisperq.command(&["sql", "delete from jobs"]), 2, "anything but reading"),
+        case(
+            "hidden writing",
+            whisperq.command(&["sql", "with a as (select 1) delete from jobs"]),
+            2,
+            "anything but reading",
+        ),
         case("wrong sql", whisperq.command(&["sql", "select * from nowhere"]), 2, "no such table"),
     ] {
         check(case);

@@ -1,20 +1,20 @@
 //! Every setting, read once from the environment and checked; nothing else in the crate reads the environment. An empty
 //! variable counts as unset, and a wrong one stops the start with its name, its value and what is allowed.
 
+mod values;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use values::{GIB, KIB, bytes, cors_origins, list, refused, seconds, whole};
 
 /// More threads than this is a typing error: one GPU serves about eight.
 const MAX_WORKERS: u64 = 64;
-const KIB: u64 = 1024;
-const GIB: u64 = KIB * KIB * KIB;
 /// A day: no wait or limit of one piece of work is longer.
 const DAY_SECONDS: u64 = 86_400;
 const MIN_SPOOL_BYTES: u64 = 16 * KIB * KIB;
@@ -220,47 +220,6 @@ fn spool_max_bytes(value: Option<&str>) -> Result<u64> {
     Ok(size)
 }
 
-fn refused(name: &str, value: &str, allowed: &str) -> Error {
-    Error::Config(format!("{name}={value} is not understood: allowed is {allowed}"))
-}
-
-fn whole(name: &str, value: Option<&str>, allowed: RangeInclusive<u64>, default: u64) -> Result<u64> {
-    let Some(value) = value else { return Ok(default) };
-    value
-        .trim()
-        .parse()
-        .ok()
-        .filter(|number| allowed.contains(number))
-        .ok_or_else(|| refused(name, value, &format!("a whole number from {} to {}", allowed.start(), allowed.end())))
-}
-
-fn seconds(name: &str, value: Option<&str>, allowed: RangeInclusive<u64>, default: u64) -> Result<Duration> {
-    Ok(Duration::from_secs(whole(name, value, allowed, default)?))
-}
-
-/// A size: a number of bytes, or with one of the units KiB, MiB and GiB.
-fn bytes(name: &str, value: Option<&str>, default: u64) -> Result<u64> {
-    let Some(value) = value else { return Ok(default) };
-    let text = value.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let unit = match text[digits..].trim() {
-        "" | "B" => Some(1),
-        "KiB" => Some(KIB),
-        "MiB" => Some(KIB * KIB),
-        "GiB" => Some(GIB),
-        _ => None,
-    };
-    let size = text[..digits].parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
-    size.filter(|&size| size > 0)
-        .ok_or_else(|| refused(name, value, "a number of bytes, such as 2147483648, 500 MiB or 2 GiB"))
-}
-
-/// The parts between commas.
-fn list(value: Option<&str>) -> Vec<String> {
-    let parts = value.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts.map(str::to_owned).collect()
-}
-
 /// None are for ever.
 fn retention(value: Option<&str>) -> Result<Option<Duration>> {
     let days = whole("RETENTION_DAYS", value, 0..=36_500, 30)?;
@@ -286,24 +245,6 @@ fn host(value: Option<&str>, has_keys: bool) -> Result<IpAddr> {
             address.parse().map_err(|_| refused("HOST", value, "an IP address of this machine, or 0.0.0.0 for all"))
         }
     }
-}
-
-/// What a browser sends as the origin of a page: scheme, host and port.
-fn cors_origins(value: Option<&str>) -> Result<Vec<String>> {
-    let origins = list(value);
-    let is_origin = |origin: &String| {
-        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-        origin == "*"
-            || host.is_some_and(|host| !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && c != '/'))
-    };
-    if origins.iter().all(is_origin) {
-        return Ok(origins);
-    }
-    Err(refused(
-        "CORS_ORIGINS",
-        value.unwrap_or_default(),
-        "* or a list such as https://example.org,http://localhost:3000",
-    ))
 }
 
 fn log_format(value: Option<&str>) -> Result<LogFormat> {

@@ -25,10 +25,12 @@ const PROCESSES: usize = 4;
 const KILLS: usize = 200;
 /// With a guard taken out far fewer show it.
 const WEAK_KILLS: usize = 40;
+const WEAK_RUNS: usize = 5;
 /// One in so many is stopped for longer than its lease instead of killed.
 const STOPS: usize = 8;
 /// Shorter than some of the work, which so goes on after its claim was lost.
 const LEASE: Duration = Duration::from_millis(60);
+const MILLISECONDS: Duration = Duration::from_millis(5);
 const ASLEEP: Duration = Duration::from_millis(90);
 const BOUND: Duration = Duration::from_secs(300);
 /// Without a guard it may be that nothing goes on.
@@ -76,7 +78,9 @@ fn killed_processes_lose_no_job_and_repeat_no_finished_chunk() {
 #[test]
 fn killed_processes_without_a_guard_are_caught() {
     for (weakened, (guard, ..)) in WEAKENED.iter().enumerate().skip(1) {
-        let violations = Field::run(weakened, WEAK_KILLS);
+        // What is left to chance may not come about the first time.
+        let mut runs = (0..WEAK_RUNS).map(|_| Field::run(weakened, WEAK_KILLS));
+        let violations = runs.find(|violations| !violations.is_empty()).unwrap_or_default();
         println!("without {guard}, {WEAK_KILLS} kills: {}", violations.join("; "));
         assert!(!violations.is_empty(), "nobody misses {guard}");
     }
@@ -292,8 +296,8 @@ fn step(queue: &Queue, process: &Process, kind: &'static str, lane: &str, now_ms
     std::thread::sleep(Duration::from_millis(fastrand::u64(if overruns { 60..150 } else { 1..25 })));
     match record(queue, claim.task, &claim.work, now_ms) {
         Ok(()) if kind == "transcribe" => note("done", claim.task),
-        // A wrong clock makes a lease end early.
-        Err(Error::ClaimLost) if begun.elapsed() < LEASE && now_ms.abs_diff(unix_now_ms()) < 1_000 => {
+        // A wrong clock makes a lease end early, and one of whole milliseconds a little.
+        Err(Error::ClaimLost) if begun.elapsed() + MILLISECONDS < LEASE && now_ms.abs_diff(unix_now_ms()) < 1_000 => {
             note("robbed", claim.task);
         }
         Ok(()) | Err(Error::ClaimLost) => {}

@@ -48,6 +48,17 @@ pub(super) fn what_was_counted_outlives_the_rows_and_is_still_right() {
 }
 
 #[test]
+pub(super) fn a_job_counts_for_every_time_that_it_was_fast_enough_for() {
+    let bench = Bench::new();
+    bench.planned(1);
+    let claim = bench.claim();
+    bench.queue.finish_chunk(claim.task, super::support::result("So"), NOW + 5_001).unwrap();
+    let row =
+        "select json_array(within_1s, within_5s, within_15s, within_1min, within_1h, over_1h) from throughput_hourly";
+    assert_eq!(bench.text(row), "[0,0,1,1,1,0]");
+}
+
+#[test]
 pub(super) fn one_pass_removes_only_so_much() {
     let bench = Bench::new();
     for chunks in [700, 700, 1] {

@@ -19,7 +19,7 @@ const SETUP_TRIES: u32 = 1_000;
 const CACHED_STATEMENTS: usize = 128;
 /// What one statement of a stranger may have; the first one is the longest text or blob, in bytes.
 const STRANGER_LIMITS: [(Limit, i32); 11] = [
-    (Limit::SQLITE_LIMIT_LENGTH, 1_000_000),
+    (Limit::SQLITE_LIMIT_LENGTH, 300_000),
     (Limit::SQLITE_LIMIT_SQL_LENGTH, 100_000),
     (Limit::SQLITE_LIMIT_COLUMN, 100),
     (Limit::SQLITE_LIMIT_EXPR_DEPTH, 50),

@@ -1,6 +1,7 @@
 //! What the service is doing, read from the SQL views, and the users' own questions in SQL. Reads only.
 
 mod check;
+mod text_functions;
 mod user_sql;
 
 use std::collections::BTreeSet;

@@ -41,6 +41,8 @@ struct Service {
     intake: Intake,
     watch: watch::Watch,
     user_sql: std::sync::Arc<crate::system::UserSql>,
+    /// Questions wait on threads that others need too: only so many at a time.
+    questions: std::sync::Arc<tokio::sync::Semaphore>,
     max_audio_bytes: u64,
     /// Bodies of JSON are in memory: only so many at a time.
     json_bodies: std::sync::Arc<tokio::sync::Semaphore>,

@@ -33,6 +33,8 @@ const THREADS: usize = 2;
 const HEADERS: Duration = Duration::from_secs(10);
 /// After the system refused a connection, for want of files most likely.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+/// Questions in SQL that are answered or wait for it; more are told to come back.
+const QUESTIONS: usize = 8;
 /// Bodies of JSON that are in memory at the same time, 20 MiB each at most and thrice that while decoded.
 const JSON_BODIES: usize = 8;
 
@@ -75,6 +77,7 @@ impl Server {
         let service = Service {
             intake,
             user_sql,
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
             watch: watch.clone(),
             max_audio_bytes: settings.max_audio_bytes,
             json_bodies: Arc::new(Semaphore::new(JSON_BODIES)),

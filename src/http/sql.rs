@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::Service;
@@ -38,7 +39,15 @@ pub(super) async fn ask(State(service): State<Service>, body: Body) -> Result<Js
     let question: Question = serde_json::from_slice(&body).map_err(|error| {
         Refusal::bad_request("invalid_json", format!("the body is not {{\"sql\": \"select …\"}}: {error}"))
     })?;
+    let busy = "others are asking: try again";
+    let turn = service.questions.clone().try_acquire_owned();
+    let turn = turn.map_err(|_| Refusal::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", busy))?;
     let gone = Gone(Arc::default());
     let seen = gone.0.clone();
-    Ok(Json(blocking(move || service.user_sql.ask(&question.sql, &seen)).await?))
+    let answer = move || {
+        // Held until the thread is free again, whether or not the client is still there.
+        let _turn = turn;
+        service.user_sql.ask(&question.sql, &seen)
+    };
+    Ok(Json(blocking(answer).await?))
 }

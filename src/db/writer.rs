@@ -243,8 +243,9 @@ fn run_all(connection: &Connection, batch: &mut [Box<dyn Operation>]) -> rusqlit
     for operation in batch {
         if operation.refuses_first() {
             let before = connection.total_changes();
-            if !operation.run(connection) && connection.total_changes() != before {
-                // Without a savepoint nothing less can be undone.
+            let changed = !operation.run(connection) && connection.total_changes() != before;
+            // Without a savepoint nothing less than all can be undone; after some errors SQLite has done so by itself.
+            if changed || connection.is_autocommit() {
                 let why = "a write failed that had already changed something".to_owned();
                 return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT), Some(why)));
             }

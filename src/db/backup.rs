@@ -21,7 +21,7 @@ pub(super) fn copy(connection: &Connection, target: &Path) -> Result<()> {
         return Err(Error::Config(format!("{} is there already: remove it or choose another name", target.display())));
     }
     let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{PARTIAL}"));
+    name.push(format!(".{}.{PARTIAL}", std::process::id()));
     let partial = target.with_file_name(name);
     let written = write(connection, &partial).and_then(|()| finish(&partial, target));
     if written.is_err() {
@@ -32,7 +32,7 @@ pub(super) fn copy(connection: &Connection, target: &Path) -> Result<()> {
 }
 
 fn write(connection: &Connection, partial: &Path) -> Result<()> {
-    let created = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(partial);
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial);
     created
         .map_err(|error| Error::Config(format!("cannot write {}: {error}; choose another place", partial.display())))?;
     let name = partial.to_str().with_context(|| format!("{} is not a name in UTF-8", partial.display()))?;
@@ -43,7 +43,9 @@ fn write(connection: &Connection, partial: &Path) -> Result<()> {
 /// The name is given to a copy that would survive a loss of power.
 fn finish(partial: &Path, target: &Path) -> Result<()> {
     File::open(partial).and_then(|file| file.sync_all()).context("cannot write the copy to disk")?;
-    std::fs::rename(partial, target).with_context(|| format!("cannot rename the copy to {}", target.display()))?;
+    // Unlike a new name given by rename, a link takes no place that someone else has taken meanwhile.
+    let named = std::fs::hard_link(partial, target).and_then(|()| std::fs::remove_file(partial));
+    named.with_context(|| format!("cannot name the copy {}", target.display()))?;
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(File::open(folder).and_then(|folder| folder.sync_all()).context("cannot write the copy to disk")?)
 }

@@ -137,12 +137,9 @@ impl Keeper {
         }
         self.sweep()?;
         self.sweep_uploads()?;
-        if let Some(retention) = self.retention {
-            let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-            self.queue.remove_old(now_ms.saturating_sub(retention_ms), now_ms)?;
-            self.queue.db().shrink(PAGES_AT_ONCE)?;
-        }
-        Ok(())
+        let retention_ms = self.retention.map_or(now_ms, |kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+        self.queue.remove_old(now_ms.saturating_sub(retention_ms), now_ms)?;
+        self.queue.db().shrink(PAGES_AT_ONCE)
     }
 
     /// Removes what was sent for jobs that need it no more, and what no job came of.

@@ -135,9 +135,9 @@ select 60 as window_seconds,
     count(*) as chunks,
     coalesce(sum(t.end_sample - t.start_sample), 0) / 16000.0 as audio_seconds,
     coalesce(sum(t.end_sample - t.start_sample), 0) / 16000.0 / 60 as audio_seconds_per_second,
-    (select count(*) from jobs, clock where finished_at_ms > now_ms - 60000 and +state = 'completed') as jobs_completed
+    (select count(*) from jobs, clock where finished_at_ms > now_ms - 60000 and finished_at_ms <= now_ms and +state = 'completed') as jobs_completed
 from clock
-join attempts a on a.finished_at_ms > clock.now_ms - 60000
+join attempts a on a.finished_at_ms > clock.now_ms - 60000 and a.finished_at_ms <= clock.now_ms
 join tasks t on t.id = a.task_id and t.kind = 'transcribe' and t.pass = 0
 where a.outcome = 'done';
 

@@ -124,7 +124,9 @@ impl Field {
         }
         field.end();
         let mut violations = field.violations();
-        if killed < kills {
+        // That nothing goes on may also be a slow machine.
+        violations.retain(|violation| weakened == 0 || !violation.starts_with("a job is "));
+        if killed < kills && weakened == 0 {
             violations.push(format!("only {killed} processes were caught at work"));
         }
         violations

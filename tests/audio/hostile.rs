@@ -79,8 +79,12 @@ fn playlists_are_not_followed() {
         // As what only ffmpeg reads, so that it gets to see them.
         for signature in [&b"#!AMR\n"[..], b"\0\0\x01\xba\n", b".snd\0\n", b"\0\0\0\x08wide\n"] {
             let disguised = [signature, list.as_bytes()].concat();
-            let outcome = decode_bytes(&disguised, A_MINUTE);
-            assert!(matches!(outcome, Err(Error::InvalidInput { .. })), "{signature:?} was followed");
+            // Letters can be taken for a frame of speech or two, but not for the seconds that the list names.
+            let heard = match decode_bytes(&disguised, A_MINUTE) {
+                Err(Error::InvalidInput { .. }) => 0,
+                outcome => outcome.unwrap().0.len(),
+            };
+            assert!(heard < 8_000, "{signature:?}: {heard} samples");
         }
     }
 }

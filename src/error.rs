@@ -10,6 +10,9 @@ pub enum Error {
     /// The input can never be transcribed (not audio, empty, too long): trying again is no use.
     #[error("{message}")]
     InvalidInput { code: &'static str, message: String },
+    /// Something outside this machine was in the way: trying again may help.
+    #[error("{message}")]
+    Transient { code: &'static str, message: String },
     /// No such job.
     #[error("{0}")]
     NotFound(String),
@@ -42,7 +45,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Config(_) => "configuration",
-            Self::InvalidInput { code, .. } => code,
+            Self::InvalidInput { code, .. } | Self::Transient { code, .. } => code,
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "conflict",
             Self::Overloaded(_) => "overloaded",
@@ -54,6 +57,6 @@ impl Error {
 
     /// Whether the same work may succeed when it is tried again.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Internal(_))
+        matches!(self, Self::Internal(_) | Self::Transient { .. })
     }
 }

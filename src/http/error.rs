@@ -37,6 +37,7 @@ impl From<Error> for Refusal {
         match error {
             Error::Config(_) => Self::bad_request("invalid_option", message),
             Error::InvalidInput { code, .. } => Self::bad_request(code, message),
+            Error::Transient { code, .. } => Self::new(StatusCode::BAD_GATEWAY, code, message),
             Error::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not_found", message),
             Error::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", message),
             Error::Overloaded(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", message),

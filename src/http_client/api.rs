@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::multipart::{Form, Part};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
@@ -128,6 +128,12 @@ impl Api {
 
     pub fn post<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ApiError> {
         self.runtime.block_on(self.send(self.request(Method::POST, path, &[])))
+    }
+
+    /// The same with a body.
+    pub fn post_json<T: DeserializeOwned>(&self, path: &[&str], body: &serde_json::Value) -> Result<T, ApiError> {
+        let request = self.request(Method::POST, path, &[]).header(CONTENT_TYPE, "application/json");
+        self.runtime.block_on(self.send(request.body(body.to_string())))
     }
 
     pub fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ApiError> {

@@ -1,12 +1,18 @@
-//! HTTP from our side: a plain [`download()`], and [`Api`], the client of a whisperq server. Both go to addresses that the
-//! operator chose and do not guard against private ones; both block, so they must not be called from a thread of an async
-//! runtime.
+//! HTTP from our side: a plain [`download()`] and [`Api`], the client of a whisperq server, for addresses that the operator
+//! chose; and [`Outbound`], which guards those that users name. All of them block, so they must not be called from a thread of
+//! an async runtime.
 
 mod api;
 mod download;
+mod fetch;
+mod guard;
+mod outbound;
 
 pub use api::{Api, ApiError};
 pub use download::{DownloadError, Progress, download};
+pub use fetch::Fetched;
+pub use outbound::{Answer, Outbound, OutboundError, Patience, Reach, Target, Wait, block_on};
+pub use reqwest::Url;
 
 use std::sync::Once;
 use std::time::Duration;

@@ -4,7 +4,7 @@
 //! # The path of one job
 //!
 //! 1. A front door ([`cli`]) turns what a user typed into a [`job`] and submits it: one row, and one `prepare` task.
-//! 2. A preparing thread claims that task. [`prepare`] has the recording decoded to 16 kHz mono ([`audio`], in a process
+//! 2. A preparing thread claims that task. [`prepare`] has the recording fetched where it is elsewhere ([`storage`]) and decoded to 16 kHz mono ([`audio`], in a process
 //!    of its own), cuts it where nobody speaks, and hands on each chunk of at most 30 s while decoding goes on: its samples
 //!    to the disk ([`spool`]), a `transcribe` task to the [`queue`]. What holds no speech goes nowhere.
 //! 3. Engine threads claim chunks, in an order that is fair between jobs. [`transcribe`] reads the samples of a chunk,
@@ -12,7 +12,8 @@
 //!    finishes the task. A translation is a second such pass over every chunk.
 //! 4. Whoever finishes the last chunk of a recording that is decoded to its end assembles the [`transcript`] and completes
 //!    the job, in that same transaction.
-//! 5. The front door, woken by the commit, reads the transcript and writes it in the format that was asked for.
+//! 5. The front door, woken by the commit, reads the transcript and writes it in the format that was asked for. What is to go
+//!    elsewhere, files to S3 and a message to a webhook, became `deliver` tasks in that transaction, and [`deliver`] claims them.
 //!
 //! Beside them a [`keeper`] thread renews leases, stops work that was cancelled, and takes over from processes that died.
 //!
@@ -32,10 +33,10 @@
 //!
 //! - [`audio`]: from a file to samples, in a child process; speech, and where a recording can be cut
 //! - [`spool`]: the samples of waiting chunks on disk, within bounds
-//! - [`storage`]: where the recordings of jobs are
+//! - [`http_client`]: requests to others: guarded where users name the address; a plain download; the client of a server's API
+//! - [`storage`]: where recordings come from and results go: uploads, S3, addresses; the secrets of jobs
 //! - [`crash`]: which task a thread held when it killed the process
 //! - [`db`]: the database file, its settings, its one writer
-//! - [`http_client`]: a plain download; the client of a server's API
 //! - [`models`]: model files, found, fetched, converted, checked
 //! - [`gpu`]: how busy and how full the GPUs are
 //! - [`whisper`]: whisper.cpp, and the GPUs it sees
@@ -46,7 +47,7 @@
 //! - [`system`]: what is going on, as SQL views
 //! - [`worker`]: the loop around a thread's step, and how a claimed task ends
 //! - [`keeper`]: leases, cancellations, the dead
-//! - [`prepare`], [`transcribe`]: the two steps
+//! - [`prepare`], [`transcribe`], [`deliver`]: the three steps
 //! - [`app`]: the one place where all of it is put together and taken apart
 //! - [`supervise`]: the process around the process, which starts it again when it died
 //!
@@ -81,10 +82,10 @@ pub mod shutdown;
 
 pub mod audio;
 pub mod spool;
+pub mod http_client;
 pub mod storage;
 pub mod crash;
 pub mod db;
-pub mod http_client;
 pub mod models;
 pub mod gpu;
 pub mod whisper;
@@ -95,6 +96,7 @@ pub mod worker;
 pub mod keeper;
 pub mod prepare;
 pub mod transcribe;
+pub mod deliver;
 pub mod app;
 pub mod supervise;
 

@@ -1,5 +1,4 @@
-//! Where the recordings of jobs are: files of this machine, by path, and what was sent to the service, under DATA_DIR until
-//! no job needs it. A job's `source` names either.
+//! What was sent to the service: files under DATA_DIR until no job needs them.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,17 +8,15 @@ use anyhow::Context;
 
 use crate::error::{Error, Result};
 
-/// How the source of a job begins that was sent to the service; its file's own name follows.
-const UPLOAD: &str = "upload:";
 /// A file without a job this old was left by a process that died while receiving it.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 /// Of a file that is still being received.
 const PARTIAL: &str = "part";
 
-/// The recordings below one DATA_DIR.
+/// The recordings that were sent.
 #[derive(Clone, Debug)]
-pub struct Storage {
-    uploads: PathBuf,
+pub struct Uploads {
+    folder: PathBuf,
 }
 
 /// A file about to be received; it is gone again unless it is kept.
@@ -29,27 +26,26 @@ pub struct Incoming {
     path: PathBuf,
 }
 
-impl Storage {
-    pub fn open(uploads: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(&uploads).with_context(|| format!("cannot create {}", uploads.display()))?;
-        Ok(Self { uploads })
+impl Uploads {
+    pub(super) fn open(folder: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(Self { folder })
     }
 
-    /// The file behind the `source` of a job.
-    pub fn locate(&self, job_id: &str, source: &str) -> PathBuf {
-        if source.starts_with(UPLOAD) { self.uploads.join(job_id) } else { PathBuf::from(source) }
+    pub(super) fn path(&self, job_id: &str) -> PathBuf {
+        self.folder.join(job_id)
     }
 
     /// Where the recording of a job can be written while it arrives.
     pub fn receive(&self, job_id: &str) -> Incoming {
-        Incoming { path: self.uploads.join(job_id).with_extension(PARTIAL) }
+        Incoming { path: self.folder.join(job_id).with_extension(PARTIAL) }
     }
 
     /// The jobs whose recordings lie here, and whether each is so old that a job must have come of it; nothing of what is
     /// still being received.
     pub fn jobs(&self) -> Result<Vec<(String, bool)>> {
         let mut jobs = Vec::new();
-        for file in std::fs::read_dir(&self.uploads).context("cannot list the uploads")?.flatten() {
+        for file in std::fs::read_dir(&self.folder).context("cannot list the uploads")?.flatten() {
             let path = file.path();
             if path.extension().is_none_or(|extension| extension != PARTIAL) {
                 jobs.push((file.file_name().to_string_lossy().into_owned(), is_old(&path)));
@@ -62,7 +58,7 @@ impl Storage {
 
     /// Removes a job's recording. What is gone already is fine.
     pub fn remove(&self, job_id: &str) -> Result<()> {
-        remove(&self.uploads.join(job_id))
+        remove(&self.folder.join(job_id))
     }
 }
 
@@ -96,31 +92,19 @@ impl Drop for Incoming {
     }
 }
 
-/// The `source` of a job for a file that was sent under this name.
-pub fn upload_source(file_name: &str) -> String {
-    format!("{UPLOAD}{file_name}")
-}
-
-/// The name that a recording's transcript gets, without folders and extension.
-pub fn base_name(source: &str) -> &str {
-    let name = source.strip_prefix(UPLOAD).unwrap_or(source);
-    let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
-    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
-}
-
-fn sync(path: &Path) -> std::io::Result<()> {
+pub(super) fn sync(path: &Path) -> std::io::Result<()> {
     std::fs::File::open(path)?.sync_all()
 }
 
-fn is_old(path: &Path) -> bool {
+pub(super) fn is_old(path: &Path) -> bool {
     let modified = path.metadata().and_then(|file| file.modified());
     modified.is_ok_and(|modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age > ABANDONED))
 }
 
-fn remove(path: &Path) -> Result<()> {
+pub(super) fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Error::Internal(anyhow::Error::new(error).context("cannot remove an upload")))
+            Err(Error::Internal(anyhow::Error::new(error).context("cannot remove a file of a job")))
         }
         _ => Ok(()),
     }
@@ -130,21 +114,21 @@ fn remove(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn storage() -> (tempfile::TempDir, Storage) {
+    fn uploads() -> (tempfile::TempDir, Uploads) {
         let folder = tempfile::tempdir().unwrap();
-        let storage = Storage::open(folder.path().join("uploads")).unwrap();
-        (folder, storage)
+        let uploads = Uploads::open(folder.path().join("uploads")).unwrap();
+        (folder, uploads)
     }
 
     #[test]
     fn an_upload_is_there_once_it_is_complete_and_stays_once_it_is_kept() {
-        let (_folder, storage) = storage();
+        let (_folder, uploads) = uploads();
         for kept in [false, true] {
-            let mut incoming = storage.receive("job");
+            let mut incoming = uploads.receive("job");
             std::fs::write(incoming.path(), "sound").unwrap();
-            assert!(storage.jobs().unwrap().is_empty());
+            assert!(uploads.jobs().unwrap().is_empty());
             incoming.complete().unwrap();
-            let path = storage.locate("job", &upload_source("talk.mp3"));
+            let path = uploads.path("job");
             assert_eq!(std::fs::read(&path).unwrap(), b"sound");
             if kept {
                 incoming.keep();
@@ -153,34 +137,19 @@ mod tests {
             }
             assert_eq!(path.exists(), kept);
         }
-        assert_eq!(storage.jobs().unwrap(), [("job".to_owned(), false)]);
-        storage.remove("job").unwrap();
-        storage.remove("job").unwrap();
-        assert!(storage.jobs().unwrap().is_empty());
+        assert_eq!(uploads.jobs().unwrap(), [("job".to_owned(), false)]);
+        uploads.remove("job").unwrap();
+        uploads.remove("job").unwrap();
+        assert!(uploads.jobs().unwrap().is_empty());
     }
 
     #[test]
     fn an_upload_that_broke_off_is_gone() {
-        let (_folder, storage) = storage();
-        let incoming = storage.receive("job");
+        let (_folder, uploads) = uploads();
+        let incoming = uploads.receive("job");
         std::fs::write(incoming.path(), "so").unwrap();
         let path = incoming.path().to_owned();
         drop(incoming);
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_path_is_a_path() {
-        let (_folder, storage) = storage();
-        assert_eq!(storage.locate("job", "/audio/a.wav"), Path::new("/audio/a.wav"));
-    }
-
-    #[test]
-    fn a_transcript_is_named_after_its_recording() {
-        for (source, name) in
-            [("/a/b.c/talk.mp3", "talk"), ("upload:my talk.tar.mp3", "my talk.tar"), ("upload:x", "x")]
-        {
-            assert_eq!(base_name(source), name);
-        }
     }
 }

@@ -1,0 +1,276 @@
+//! Where recordings come from and transcripts go: files of this machine, uploads, objects in S3, addresses on the network. What
+//! a job is, and when it wants what, is known above.
+
+mod failure;
+mod location;
+mod notification;
+mod remote;
+mod s3;
+mod secrets;
+mod uploads;
+mod verify;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::http_client::{Outbound, Patience, Target, Url, Wait};
+use location::{Location, bucket_and_prefix, is_remote, not_allowed, shown_url};
+pub use notification::{Created, Notification};
+pub use remote::{Recording, Version, Wanted};
+use s3::{Object, S3};
+use secrets::Vault;
+pub use secrets::{S3Config, Secrets};
+pub use uploads::{Incoming, Uploads};
+
+/// How the source of a job begins that was sent to the service; its file's own name follows.
+const UPLOAD: &str = "upload:";
+/// How long a delivery of our own may take with one signed address.
+const OWN_PUT: Duration = Duration::from_secs(3600);
+
+/// What the operator permits and prefers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Uploads, recordings being fetched and secrets lie below it.
+    pub data_dir: PathBuf,
+    /// `https://endpoint/bucket/key` instead of `https://bucket.endpoint/key`.
+    pub path_style: bool,
+    /// Whether users may name addresses of the operator's own network.
+    pub allow_private: bool,
+    /// The only buckets that users may name; all, where there is none.
+    pub allowed_buckets: Vec<String>,
+    pub patience: Patience,
+}
+
+impl Settings {
+    /// The strictest, for one data directory.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            path_style: false,
+            allow_private: false,
+            allowed_buckets: Vec::new(),
+            patience: Patience::default(),
+        }
+    }
+}
+
+/// The way to all of them; clones share connections and credentials.
+#[derive(Clone)]
+pub struct Storage {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    uploads: Uploads,
+    fetched: PathBuf,
+    vault: Vault,
+    outbound: Outbound,
+    s3: S3,
+    allowed_buckets: Vec<String>,
+}
+
+impl Storage {
+    pub fn open(settings: &Settings) -> Result<Self> {
+        let below = |name| settings.data_dir.join(name);
+        let inner = Inner {
+            uploads: Uploads::open(below("uploads"))?,
+            fetched: remote::open_folder(below("fetched"))?,
+            vault: Vault::open(below("secrets"))?,
+            outbound: Outbound::new(settings.allow_private, settings.patience)?,
+            s3: S3::new(settings.path_style),
+            allowed_buckets: settings.allowed_buckets.clone(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub fn uploads(&self) -> &Uploads {
+        &self.inner.uploads
+    }
+
+    /// Checks an address that a user gave for his audio or his results; returns what may be shown of it. `own_keys`: he
+    /// brought the keys to his bucket himself.
+    ///
+    /// # Errors
+    /// `InvalidInput` with `address_not_allowed`.
+    pub fn check(&self, address: &str, own_keys: bool) -> Result<String> {
+        let location = Location::parse(address)?;
+        let shown = location.shown();
+        match &location {
+            Location::Http(url) => {
+                let forbidden = |reason| not_allowed(format!("{shown}: {reason}"));
+                self.inner.outbound.check(url).map_err(forbidden)?;
+            }
+            Location::S3 { bucket, .. } if !own_keys => self.check_bucket(bucket)?,
+            Location::S3 { .. } => {}
+        }
+        Ok(shown)
+    }
+
+    /// The same for where documents go, which in S3 is a bucket with or without a prefix.
+    ///
+    /// # Errors
+    /// `InvalidInput` with `address_not_allowed`.
+    pub fn check_output(&self, address: &str, own_keys: bool) -> Result<String> {
+        if !address.starts_with("s3://") {
+            return self.check(address, own_keys);
+        }
+        let (bucket, _) = bucket_and_prefix(address)
+            .ok_or_else(|| not_allowed("output_uri: allowed are s3://bucket/prefix and an address that takes a PUT"))?;
+        if !own_keys {
+            self.check_bucket(bucket)?;
+        }
+        Ok(address.to_owned())
+    }
+
+    /// The same for a webhook.
+    ///
+    /// # Errors
+    /// `InvalidInput` with `address_not_allowed`.
+    pub fn check_webhook(&self, address: &str) -> Result<String> {
+        match Location::parse(address) {
+            Ok(Location::Http(_)) => self.check(address, false),
+            _ => Err(no_webhook()),
+        }
+    }
+
+    fn check_bucket(&self, bucket: &str) -> Result<()> {
+        let allowed = &self.inner.allowed_buckets;
+        if allowed.is_empty() || allowed.iter().any(|name| name == bucket) {
+            return Ok(());
+        }
+        let list = allowed.join(", ");
+        Err(not_allowed(format!("the bucket {bucket} may not be used here: S3_ALLOWED_BUCKETS allows {list}")))
+    }
+
+    /// Stores what a job about to be submitted needs and its row must not have.
+    pub fn keep_secrets(&self, job_id: &str, secrets: &Secrets) -> Result<()> {
+        self.inner.vault.write(job_id, secrets)
+    }
+
+    pub fn secrets(&self, job_id: &str) -> Result<Secrets> {
+        self.inner.vault.read(job_id)
+    }
+
+    /// The jobs that have secrets here other than the address of their webhook, and those that have that; with each, whether
+    /// it is so old that a job must have come of it.
+    pub fn jobs_with_secrets(&self) -> Result<(Vec<(String, bool)>, Vec<(String, bool)>)> {
+        self.inner.vault.jobs()
+    }
+
+    /// Forgets everything but the address of the job's webhook.
+    pub fn forget_secrets(&self, job_id: &str) -> Result<()> {
+        self.inner.vault.remove(job_id)
+    }
+
+    pub fn forget_webhook(&self, job_id: &str) -> Result<()> {
+        self.inner.vault.remove_webhook(job_id)
+    }
+
+    /// An address to which a file can be sent with PUT within `valid`, and the `s3://` name that it then has.
+    ///
+    /// # Errors
+    /// `InvalidInput` with `denied` where there are no credentials.
+    pub fn presigned_upload(&self, bucket: &str, key: &str, valid: Duration) -> Result<(Url, String)> {
+        let object = Object { bucket, key, keys: None };
+        Ok((self.inner.s3.put(&object, valid)?.url, format!("s3://{bucket}/{key}")))
+    }
+
+    /// Puts a document where it is wanted.
+    ///
+    /// # Errors
+    /// `InvalidInput` or `Transient` with the codes of [`Storage::recording`]; whatever `wait` returns.
+    pub fn write(&self, to: &Output<'_>, document: Vec<u8>, wait: &mut Wait) -> Result<()> {
+        let (target, shown) = self.output(to)?;
+        let answer =
+            self.inner.outbound.put(&target, document, wait).map_err(|error| failure::explain(&shown, error))?;
+        if answer.is_success() { Ok(()) } else { Err(failure::refused(&shown, &answer)) }
+    }
+
+    /// Posts a message to an address that a user named.
+    ///
+    /// # Errors
+    /// As [`Storage::write`]; only an address that is gone for good (410) or not allowed is `InvalidInput`.
+    pub fn post(&self, address: &str, headers: Vec<(String, String)>, body: Vec<u8>, wait: &mut Wait) -> Result<()> {
+        let Location::Http(url) = Location::parse(address)? else { return Err(no_webhook()) };
+        let shown = shown_url(&url);
+        let target = Target { headers, ..remote::users_address(&url) };
+        let answer = self.inner.outbound.post(&target, body, wait).map_err(|error| failure::explain(&shown, error))?;
+        if answer.is_success() { Ok(()) } else { Err(failure::unheard(&shown, &answer)) }
+    }
+
+    fn output(&self, to: &Output<'_>) -> Result<(Target, String)> {
+        let location = Location::parse(to.address)?;
+        let shown = location.shown();
+        let target = match &location {
+            Location::Http(url) => remote::users_address(url),
+            Location::S3 { bucket, key } => self.inner.s3.put(&Object { bucket, key, keys: to.keys }, OWN_PUT)?,
+        };
+        Ok((target, shown))
+    }
+}
+
+/// Where a document of a job goes.
+pub struct Output<'a> {
+    pub address: &'a str,
+    /// Of the user's own bucket.
+    pub keys: Option<&'a S3Config>,
+}
+
+fn no_webhook() -> Error {
+    not_allowed("webhook: allowed is an https:// or http:// address")
+}
+
+/// The `source` of a job for a file that was sent under this name.
+pub fn upload_source(file_name: &str) -> String {
+    format!("{UPLOAD}{file_name}")
+}
+
+/// The name that a recording's transcript gets, without folders and extension.
+pub fn base_name(source: &str) -> &str {
+    let name = source.strip_prefix(UPLOAD).unwrap_or(source);
+    let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+/// The bucket and the beginning of each key, from a setting such as `s3://bucket/prefix` or a bucket's name.
+pub fn parse_bucket(setting: &str) -> Option<(&str, &str)> {
+    bucket_and_prefix(setting)
+}
+
+/// Whether a job's audio is outside this machine.
+pub fn is_address(source: &str) -> bool {
+    is_remote(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transcript_is_named_after_its_recording() {
+        for (source, name) in [
+            ("/a/b.c/talk.mp3", "talk"),
+            ("upload:my talk.tar.mp3", "my talk.tar"),
+            ("upload:x", "x"),
+            ("s3://talks/2026/a.mp3", "a"),
+        ] {
+            assert_eq!(base_name(source), name);
+        }
+    }
+
+    #[test]
+    fn only_the_buckets_that_are_listed_may_be_named_but_with_keys_of_ones_own_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::new(folder.path().to_owned());
+        let open = Storage::open(&settings).unwrap();
+        assert_eq!(open.check("s3://mine/a.mp3", false).unwrap(), "s3://mine/a.mp3");
+        settings.allowed_buckets = vec!["talks".to_owned()];
+        let closed = Storage::open(&settings).unwrap();
+        let error = closed.check("s3://mine/a.mp3", false).expect_err("not listed");
+        assert!(error.code() == "address_not_allowed" && error.to_string().contains("S3_ALLOWED_BUCKETS allows talks"));
+        closed.check("s3://talks/a.mp3", false).unwrap();
+        closed.check("s3://mine/a.mp3", true).unwrap();
+    }
+}

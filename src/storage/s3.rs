@@ -1,0 +1,127 @@
+//! S3: who we are there (the standard chain of credentials, or a user's own), and requests signed in advance. The bytes go over
+//! the same client as those of any other address.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region, RequestChecksumCalculation};
+use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
+use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
+use aws_sdk_s3::types::ChecksumMode;
+use aws_smithy_http_client::tls;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+
+use super::secrets::S3Config;
+use crate::error::{Error, Result};
+use crate::http_client::{Reach, Target, Url, block_on};
+
+/// For our own use: a recording may be as slow to fetch as it is long. Credentials that end sooner end it sooner.
+const OWN_SECONDS: u64 = 12 * 3600;
+/// What S3-compatible servers of one's own do not care about.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// The operator's access; made at the first use, which may ask the cloud machine for its credentials.
+#[derive(Debug, Default)]
+pub(super) struct S3 {
+    path_style: bool,
+    client: OnceLock<Client>,
+}
+
+/// An object, and whose keys open it.
+pub(super) struct Object<'a> {
+    pub(super) bucket: &'a str,
+    pub(super) key: &'a str,
+    pub(super) keys: Option<&'a S3Config>,
+}
+
+impl Object<'_> {
+    fn shown(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.key)
+    }
+}
+
+impl S3 {
+    pub(super) fn new(path_style: bool) -> Self {
+        Self { path_style, client: OnceLock::new() }
+    }
+
+    /// How to read an object.
+    pub(super) fn get(&self, object: &Object<'_>) -> Result<Target> {
+        let (client, reach) = self.client(object)?;
+        let request = client.get_object().bucket(object.bucket).key(object.key).checksum_mode(ChecksumMode::Enabled);
+        let signed = block_on(request.presigned(expiry(Duration::from_secs(OWN_SECONDS))?))?;
+        target(signed, reach, object)
+    }
+
+    /// How to write one, within `valid`.
+    pub(super) fn put(&self, object: &Object<'_>, valid: Duration) -> Result<Target> {
+        let (client, reach) = self.client(object)?;
+        let request = client.put_object().bucket(object.bucket).key(object.key);
+        let signed = block_on(request.presigned(expiry(valid)?))?;
+        target(signed, reach, object)
+    }
+
+    /// A user's own endpoint is as little trusted as any address of his; the operator's is his own business.
+    fn client(&self, object: &Object<'_>) -> Result<(Client, Reach)> {
+        if let Some(keys) = object.keys {
+            return Ok((users_own(keys), Reach::Public));
+        }
+        if let Some(client) = self.client.get() {
+            return Ok((client.clone(), Reach::Anywhere));
+        }
+        let client = block_on(operators(self.path_style))?;
+        Ok((self.client.get_or_init(|| client).clone(), Reach::Anywhere))
+    }
+}
+
+async fn operators(path_style: bool) -> Client {
+    let http =
+        aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
+    let config = aws_config::defaults(BehaviorVersion::latest()).http_client(http).load().await;
+    let region = config.region().cloned().unwrap_or(Region::from_static(DEFAULT_REGION));
+    let builder = Builder::from(&config).region(region).force_path_style(path_style);
+    Client::from_conf(without_checksums(builder).build())
+}
+
+fn users_own(keys: &S3Config) -> Client {
+    let credentials = Credentials::new(&keys.access_id, &keys.access_secret, None, None, "s3Config");
+    let builder = Builder::new()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static(DEFAULT_REGION))
+        .endpoint_url(&keys.endpoint_url)
+        .force_path_style(true)
+        .credentials_provider(credentials);
+    Client::from_conf(without_checksums(builder).build())
+}
+
+/// A checksum in a signed address would be that of an empty body.
+fn without_checksums(builder: Builder) -> Builder {
+    builder.request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+}
+
+fn expiry(valid: Duration) -> Result<PresigningConfig> {
+    Ok(PresigningConfig::expires_in(valid).map_err(anyhow::Error::from)?)
+}
+
+fn target<E: std::error::Error + 'static>(
+    signed: Result<PresignedRequest, SdkError<E>>,
+    reach: Reach,
+    object: &Object<'_>,
+) -> Result<Target> {
+    let shown = object.shown();
+    let signed = signed.map_err(|error| unsigned(&error, &shown))?;
+    let wrong = |_| Error::invalid("unreachable", format!("{shown}: AWS_ENDPOINT_URL_S3 is not an address"));
+    let headers = signed.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Ok(Target { url: Url::parse(signed.uri()).map_err(wrong)?, headers, reach })
+}
+
+/// Nothing was sent yet: it is the credentials, the region or the endpoint.
+fn unsigned<E: std::error::Error + 'static>(error: &SdkError<E>, shown: &str) -> Error {
+    tracing::warn!(object = shown, error = %DisplayErrorContext(error), "cannot sign a request to S3");
+    let message = format!(
+        "{shown}: no credentials for S3 were found here: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine \
+         a role, then submit it again; trying again as it is does not help"
+    );
+    Error::invalid("denied", message)
+}

@@ -15,7 +15,7 @@ use whisperq::prepare::{Prepare, Turns, file_version};
 use whisperq::queue::{self, ChunkResult, Claim, Queue, Work, unix_now_ms};
 use whisperq::shutdown::Shutdown;
 use whisperq::spool::Spool;
-use whisperq::storage::Storage;
+use whisperq::storage::{Settings, Storage};
 use whisperq::worker::{Outcome, Slot, Worker};
 
 use crate::support::{fixture, long_recording};
@@ -101,7 +101,7 @@ fn preparing(queue: &Queue, spool: &Spool, decoder: Decoder) -> Prepare {
     Prepare {
         worker,
         spool: spool.clone(),
-        storage: Storage::open(queue.db().path().with_file_name("uploads")).unwrap(),
+        storage: Storage::open(&Settings::new(queue.db().path().parent().unwrap().to_owned())).unwrap(),
         lane: queue::prepare_lane(true, MODEL, None),
         decoder,
         turns: Arc::new(Turns::new(1)),

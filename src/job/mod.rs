@@ -2,186 +2,13 @@
 //! rules; how a job is stored is `queue`'s business.
 
 pub mod language;
+mod options;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
-
-/// whisper.cpp has room for this many decoders side by side.
-const MAX_DECODERS: u32 = 8;
-/// The engine keeps at most 224 tokens of a prompt; this is far more text than that.
-const MAX_PROMPT_BYTES: usize = 8 * 1024;
-const MAX_METADATA_BYTES: usize = 64 * 1024;
-const MAX_PRIORITY: i32 = 10;
-/// Options whose text is meant as it is, even where it looks like a number.
-const TEXTS: [&str; 4] = ["model", "language", "prompt", "metadata"];
-
-/// The options of a job, under the same names at every front door. What is not given keeps the engine's default.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Options {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// A code such as `en`; absent: detected from the first speech.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub language: Option<String>,
-    /// Write English, whatever is spoken: a second pass over every chunk; what was spoken is kept beside it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub translate: bool,
-    /// Names and style to expect, given to the model before every chunk.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prompt: Option<String>,
-    /// 0 to 1; the first temperature tried.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub temperature: Option<f32>,
-    /// 0 to 1; added at each retry of a doubtful passage, 0 for no retries.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub temperature_inc: Option<f32>,
-    /// 1 to 8; absent: greedy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub beam_size: Option<u32>,
-    /// 1 to 8 candidates at temperatures above 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub best_of: Option<u32>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub word_timestamps: bool,
-    /// Leave out what holds no speech; absent: yes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub vad: Option<bool>,
-    /// Transcribe one chunk after the other, each with the text before it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub condition_on_previous_text: bool,
-    /// 0 to 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub no_speech_threshold: Option<f32>,
-    /// Mean log probability of a token below which a passage is tried again; at most 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub logprob_threshold: Option<f32>,
-    /// Above it a passage repeats itself and is tried again; more than 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub compression_ratio_threshold: Option<f32>,
-    /// -10 to 10, higher first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub priority: Option<i32>,
-    /// How long the job may wait for its first worker.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ttl_seconds: Option<u64>,
-    /// How long it may run from its first chunk.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub execution_timeout_seconds: Option<u64>,
-    /// The user's own JSON, returned as it came.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Value>,
-}
-
-impl Options {
-    /// Reads options that come one by one under their names; numbers and truth values may be text, as forms send them.
-    ///
-    /// # Errors
-    /// `Config` that names the option and what is wrong with it.
-    pub fn from_fields(fields: Map<String, Value>) -> Result<Self> {
-        let mut known = Map::new();
-        for (name, value) in fields {
-            let value = if TEXTS.contains(&name.as_str()) { value } else { untexted(value) };
-            let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
-            serde_json::from_value::<Self>(alone).map_err(|error| wrong_field(&name, &error))?;
-            known.insert(name, value);
-        }
-        serde_json::from_value(Value::Object(known)).map_err(|error| Error::Config(error.to_string()))
-    }
-
-    /// Checks every value and brings the language to its code.
-    ///
-    /// # Errors
-    /// `Config` that names the option, its value and what is allowed.
-    pub fn validate(mut self) -> Result<Self> {
-        let unit = |v: f32| (0.0..=1.0).contains(&v);
-        check("temperature", self.temperature, unit, "a number from 0 to 1")?;
-        check("temperature_inc", self.temperature_inc, unit, "a number from 0 to 1")?;
-        check("no_speech_threshold", self.no_speech_threshold, unit, "a number from 0 to 1")?;
-        check("logprob_threshold", self.logprob_threshold, |v| v <= 0.0, "a number of at most 0")?;
-        check("compression_ratio_threshold", self.compression_ratio_threshold, |v| v > 1.0, "a number above 1")?;
-        let decoders = |v: u32| (1..=MAX_DECODERS).contains(&v);
-        check("beam_size", self.beam_size, decoders, "a whole number from 1 to 8")?;
-        check("best_of", self.best_of, decoders, "a whole number from 1 to 8")?;
-        check("priority", self.priority, |v| v.abs() <= MAX_PRIORITY, "a whole number from -10 to 10")?;
-        check("ttl_seconds", self.ttl_seconds, seconds, "1 to 31536000")?;
-        check("execution_timeout_seconds", self.execution_timeout_seconds, seconds, "1 to 31536000")?;
-        if let Some(language) = &self.language {
-            self.language = parse_language(language)?;
-        }
-        if self.prompt.as_ref().is_some_and(|prompt| prompt.len() > MAX_PROMPT_BYTES || prompt.contains('\0')) {
-            return Err(Error::Config(format!("prompt: allowed is text of at most {MAX_PROMPT_BYTES} bytes")));
-        }
-        if self.metadata.as_ref().is_some_and(|metadata| metadata.to_string().len() > MAX_METADATA_BYTES) {
-            return Err(Error::Config(format!("metadata: allowed is JSON of at most {MAX_METADATA_BYTES} bytes")));
-        }
-        Ok(self)
-    }
-
-    /// Whether stretches without speech are left out.
-    pub fn skips_silence(&self) -> bool {
-        self.vad.unwrap_or(true)
-    }
-
-    /// What was asked for that the engine cannot do as asked, in words for the user.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.beam_size.is_some() && self.best_of.is_some() {
-            warnings.push("best_of has no effect beside beam_size: a passage tried again is sampled once".to_owned());
-        }
-        warnings
-    }
-}
-
-/// What a form's text stands for, where it stands for anything else. An empty one is no value.
-fn untexted(value: Value) -> Value {
-    match value {
-        Value::String(text) if text.trim().is_empty() => Value::Null,
-        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        other => other,
-    }
-}
-
-fn wrong_field(name: &str, error: &serde_json::Error) -> Error {
-    let text = error.to_string();
-    if text.starts_with("unknown field") {
-        return Error::Config(format!("there is no option {name}: leave it out or correct its name"));
-    }
-    Error::Config(format!("{name} is not understood: {text}"))
-}
-
-/// A year: longer waits are typing errors.
-fn seconds(value: u64) -> bool {
-    (1..=31_536_000).contains(&value)
-}
-
-fn check<T: Copy + std::fmt::Display>(
-    name: &str,
-    value: Option<T>,
-    allowed: impl Fn(T) -> bool,
-    text: &str,
-) -> Result<()> {
-    match value {
-        Some(value) if !allowed(value) => {
-            Err(Error::Config(format!("{name}={value} is not understood: allowed is {text}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// `auto` is the same as no language.
-fn parse_language(text: &str) -> Result<Option<String>> {
-    if text.eq_ignore_ascii_case("auto") {
-        return Ok(None);
-    }
-    language::parse(text).map(|code| Some(code.to_owned())).ok_or_else(|| {
-        Error::Config(format!(
-            "language={text} is not understood: allowed is auto, a code such as en, or a name such as english"
-        ))
-    })
-}
+pub use options::Options;
 
 /// Where a job stands. The last four are terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +66,8 @@ impl std::fmt::Display for JobState {
 pub enum FrontDoor {
     Cli,
     Http,
+    /// A notification of S3.
+    S3,
 }
 
 impl FrontDoor {
@@ -246,6 +75,7 @@ impl FrontDoor {
         match self {
             Self::Cli => "cli",
             Self::Http => "http",
+            Self::S3 => "s3",
         }
     }
 }
@@ -307,74 +137,38 @@ pub struct Job {
     pub worker_ids: Vec<String>,
     pub error: Option<JobError>,
     pub warnings: Vec<String>,
+    /// Where its results go.
+    #[serde(default)]
+    pub deliveries: Vec<Delivery>,
     pub metadata: Option<Value>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What of a job goes where, and whether it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub kind: Destination,
+    /// What may be shown of the address.
+    pub target: String,
+    /// As a task's: blocked (until the one before is over), delayed, queued, running, done, failed or cancelled.
+    pub state: String,
+    pub attempts: i64,
+    /// Of the last attempt that failed.
+    pub last_error: Option<String>,
+    /// RFC 3339, UTC, as the next.
+    pub next_attempt_at: Option<String>,
+    pub finished_at: Option<String>,
+}
 
-    fn parse(json: &str) -> Result<Options> {
-        let options: Options = serde_json::from_str(json).map_err(|error| Error::Config(error.to_string()))?;
-        options.validate()
-    }
+/// What kinds of place a job's results go to, in the order in which they go there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Destination {
+    /// Transcripts, as files.
+    Output,
+    /// The job itself, as a message.
+    Webhook,
+}
 
-    #[test]
-    fn an_unknown_option_is_refused_by_name() {
-        assert!(parse(r#"{"langauge": "en"}"#).expect_err("typo").to_string().contains("langauge"));
-    }
-
-    #[test]
-    fn a_value_out_of_range_is_refused_with_what_is_allowed() {
-        for (json, allowed) in [
-            (r#"{"temperature": 1.5}"#, "temperature=1.5 is not understood: allowed is a number from 0 to 1"),
-            (r#"{"beam_size": 9}"#, "from 1 to 8"),
-            (r#"{"best_of": 0}"#, "from 1 to 8"),
-            (r#"{"priority": -11}"#, "from -10 to 10"),
-            (r#"{"language": "klingon"}"#, "allowed is auto"),
-            (r#"{"logprob_threshold": 0.5}"#, "at most 0"),
-            (r#"{"compression_ratio_threshold": 1}"#, "above 1"),
-            (r#"{"ttl_seconds": 0}"#, "1 to"),
-            (r#"{"no_speech_threshold": -0.1}"#, "from 0 to 1"),
-        ] {
-            let refusal = parse(json).expect_err(json).to_string();
-            assert!(refusal.contains(allowed), "{json}: {refusal}");
-        }
-    }
-
-    #[test]
-    fn languages_come_by_code_or_name_and_auto_means_none() {
-        assert_eq!(parse(r#"{"language": "English"}"#).unwrap().language.as_deref(), Some("en"));
-        assert_eq!(parse(r#"{"language": "auto"}"#).unwrap().language, None);
-    }
-
-    #[test]
-    fn a_form_sends_numbers_and_truth_values_as_text() {
-        let fields = r#"{"beam_size": "3", "vad": "false", "prompt": "42", "metadata": "{\"a\": 1}", "best_of": "",
-            "temperature": 0.5, "translate": "true"}"#;
-        let options = Options::from_fields(serde_json::from_str(fields).unwrap()).unwrap();
-        assert_eq!((options.beam_size, options.vad, options.best_of), (Some(3), Some(false), None));
-        assert_eq!((options.temperature, options.prompt.as_deref()), (Some(0.5), Some("42")));
-        assert!(options.translate && options.metadata.unwrap() == "{\"a\": 1}", "metadata stays as it came");
-    }
-
-    #[test]
-    fn a_field_that_is_wrong_is_named() {
-        for (fields, message) in [
-            (r#"{"beam": "3"}"#, "there is no option beam"),
-            (r#"{"beam_size": "many"}"#, "beam_size is not understood: invalid type: string"),
-            (r#"{"vad": [1]}"#, "vad is not understood"),
-        ] {
-            let error = Options::from_fields(serde_json::from_str(fields).unwrap()).expect_err(fields).to_string();
-            assert!(error.contains(message), "{error}");
-        }
-    }
-
-    #[test]
-    fn options_survive_the_way_through_the_database() {
-        let options = parse(r#"{"beam_size": 3, "word_timestamps": true, "metadata": {"a": [1]}}"#).unwrap();
-        let text = serde_json::to_string(&options).unwrap();
-        assert_eq!(text, r#"{"beam_size":3,"word_timestamps":true,"metadata":{"a":[1]}}"#);
-        assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), options);
-    }
+impl Destination {
+    pub const ALL: [Self; 2] = [Self::Output, Self::Webhook];
 }

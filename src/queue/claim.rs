@@ -2,14 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::fail::{Ending, end_job, mark_failed};
+use super::fail::{self, Ending};
 use super::fair::advance;
 use super::finish::close_attempt;
 use super::plan::{Stored, stored};
 use super::{Queue, SAMPLES_PER_MS, TaskRef};
 use crate::db::{Durability, Statements};
 use crate::error::{Error, Result};
-use crate::job::{JobState, Options};
+use crate::job::{Destination, JobState, Options};
 
 /// A task that the caller now owns, with what it needs to do it.
 #[derive(Clone, Debug)]
@@ -39,11 +39,14 @@ pub enum Work {
         /// The text of the chunk before, where the job wants it carried over.
         previous_text: Option<String>,
     },
+    /// Carry the results of an ended job away; `generation` tells its ends apart.
+    Deliver { destination: Destination, generation: i64 },
 }
 
 /// The columns of the claimed task.
 struct TaskRow {
     task: TaskRef,
+    delivers: bool,
     job_pk: i64,
     priority: i64,
     key: i64,
@@ -111,9 +114,7 @@ fn open_attempt(conn: &Connection, row: &TaskRow, process_id: &str, worker_id: &
 /// Fails a job that cannot be read, so that it does not stand in the way of all the others in its lane.
 fn give_up(conn: &Connection, row: &TaskRow, code: &str, message: &str, now_ms: i64) -> Result<()> {
     close_attempt(conn, row.task, "error", Some(message), None, now_ms)?;
-    mark_failed(conn, row.task.id, now_ms)?;
-    end_job(conn, row.job_pk, &Ending { state: JobState::Failed, code, message }, now_ms)?;
-    Ok(())
+    fail::give_up(conn, row.task.id, row.job_pk, &Ending { state: JobState::Failed, code, message }, now_ms)
 }
 
 /// The claim itself, public so that `tests/queue/cost.rs` can pin its plan and its cost.
@@ -140,6 +141,7 @@ fn take_first(
         |row| {
             Ok(TaskRow {
                 task: TaskRef { id: row.get("id")?, attempt: row.get("attempt")? },
+                delivers: kind == "deliver",
                 job_pk: row.get("job_pk")?,
                 priority: row.get("priority")?,
                 key: row.get("key")?,
@@ -165,14 +167,16 @@ fn start_job(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
 }
 
 fn load(conn: &Connection, row: &TaskRow) -> Result<Claim> {
-    let mut statement =
-        conn.statement("select id, source, source_version, options, language, planned from jobs where pk = ?1")?;
+    let mut statement = conn.statement(
+        "select id, source, source_version, options, language, planned, generation from jobs where pk = ?1",
+    )?;
     let (mut claim, options) = statement.query_row([row.job_pk], |job| from_job(row, job))?;
     claim.options = serde_json::from_str(&options).map_err(|error| {
         let message = format!("this whisperq does not understand the options of the job ({error}): use a newer one");
         Error::invalid("options_unknown", message)
     })?;
     match &mut claim.work {
+        Work::Deliver { .. } => {}
         Work::Prepare(earlier) => *earlier = stored(conn, row.job_pk, earlier.planned)?,
         Work::Transcribe { seq, translate, last_pass, previous_text, .. } => {
             *last_pass = *translate || !claim.options.translate;
@@ -186,7 +190,12 @@ fn load(conn: &Connection, row: &TaskRow) -> Result<Claim> {
 }
 
 fn from_job(row: &TaskRow, job: &Row<'_>) -> rusqlite::Result<(Claim, String)> {
+    let destination = Destination::ALL.into_iter().find(|destination| *destination as i64 == row.seq);
     let work = match (row.start_sample, row.end_sample) {
+        _ if row.delivers => Work::Deliver {
+            destination: destination.unwrap_or(Destination::Webhook),
+            generation: job.get("generation")?,
+        },
         (Some(start), Some(end)) => Work::Transcribe {
             seq: row.seq,
             translate: row.pass > 0,

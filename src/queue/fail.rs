@@ -3,7 +3,8 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::fair::requeue;
+use super::deliver::{self, insert_deliveries};
+use super::fair::{release_waiters, requeue};
 use super::finish::close_attempt;
 use super::read::not_found;
 use super::{PENDING, Queue, TaskRef};
@@ -34,14 +35,14 @@ impl Queue {
         let max_attempts = self.limits.max_attempts;
         let (retryable, code, message) = (error.is_retryable(), error.code(), error.to_string());
         self.db.write(Durability::Full, move |conn| {
-            let (job_pk, errors) = count_error(conn, task)?;
+            let Counted { job_pk, errors, delivers } = count_error(conn, task)?;
             close_attempt(conn, task, "error", Some(&message), None, now_ms)?;
-            if retryable && errors < max_attempts {
-                return delay(conn, task.id, now_ms + backoff_ms(errors, jitter));
+            let (most, longest_ms) =
+                if delivers { (deliver::MAX_ERRORS, deliver::MAX_BACKOFF_MS) } else { (max_attempts, MAX_BACKOFF_MS) };
+            if retryable && errors < most {
+                return delay(conn, task.id, now_ms + backoff_ms(errors, jitter, longest_ms));
             }
-            mark_failed(conn, task.id, now_ms)?;
-            end_job(conn, job_pk, &Ending { state: JobState::Failed, code, message: &message }, now_ms)?;
-            Ok(())
+            give_up(conn, task.id, job_pk, &Ending { state: JobState::Failed, code, message: &message }, now_ms)
         })?;
         self.wake.notify();
         Ok(())
@@ -118,9 +119,9 @@ fn overdue(conn: &Connection, sql: &str, now_ms: i64) -> Result<Vec<i64>> {
 }
 
 /// Doubling twice per error, and somewhere between half and one and a half of that.
-fn backoff_ms(errors: i64, jitter: f64) -> i64 {
+fn backoff_ms(errors: i64, jitter: f64, longest_ms: i64) -> i64 {
     let exponent = u32::try_from(errors - 1).unwrap_or(0).min(8);
-    let pause = (BACKOFF_MS * 4_i64.pow(exponent)).min(MAX_BACKOFF_MS);
+    let pause = (BACKOFF_MS * 4_i64.pow(exponent)).min(longest_ms);
     (pause as f64 * (0.5 + jitter.clamp(0.0, 1.0))) as i64
 }
 
@@ -140,13 +141,22 @@ pub(super) fn owned(conn: &Connection, task: TaskRef) -> Result<()> {
     found.map(|_| ()).ok_or(Error::ClaimLost)
 }
 
-fn count_error(conn: &Connection, task: TaskRef) -> Result<(i64, i64)> {
+/// A task after one more error.
+struct Counted {
+    job_pk: i64,
+    errors: i64,
+    delivers: bool,
+}
+
+fn count_error(conn: &Connection, task: TaskRef) -> Result<Counted> {
     let counted = conn
         .statement(
             "update tasks set error_count = error_count + 1
-             where id = ?1 and attempt = ?2 and state = 'running' returning job_pk, error_count",
+             where id = ?1 and attempt = ?2 and state = 'running' returning job_pk, error_count, kind = 'deliver'",
         )?
-        .query_row((task.id, task.attempt), |row| Ok((row.get(0)?, row.get(1)?)));
+        .query_row((task.id, task.attempt), |row| {
+            Ok(Counted { job_pk: row.get(0)?, errors: row.get(1)?, delivers: row.get(2)? })
+        });
     counted.optional()?.ok_or(Error::ClaimLost)
 }
 
@@ -161,7 +171,14 @@ fn delay(conn: &Connection, task_id: i64, run_at_ms: i64) -> Result<()> {
     if delayed == 1 { Ok(()) } else { Err(Error::ClaimLost) }
 }
 
-pub(super) fn mark_failed(conn: &Connection, task_id: i64, now_ms: i64) -> Result<()> {
+/// Fails a claimed task for good, and its job with it, unless that had ended before; what waited for a delivery goes on.
+pub(super) fn give_up(conn: &Connection, task_id: i64, job_pk: i64, ending: &Ending<'_>, now_ms: i64) -> Result<()> {
+    mark_failed(conn, task_id, now_ms)?;
+    end_job(conn, job_pk, ending, now_ms)?;
+    release_waiters(conn, task_id, None, now_ms)
+}
+
+fn mark_failed(conn: &Connection, task_id: i64, now_ms: i64) -> Result<()> {
     let failed = conn
         .statement(
             "update tasks set state = 'failed', finished_at_ms = ?2, lease_until_ms = null, process_id = null,
@@ -187,6 +204,13 @@ pub(super) fn end_job(conn: &Connection, job_pk: i64, ending: &Ending<'_>, now_m
     if ended == 0 {
         return Ok(false);
     }
+    cancel_tasks(conn, job_pk, now_ms)?;
+    insert_deliveries(conn, job_pk, ending.state, now_ms)?;
+    Ok(true)
+}
+
+/// Takes everything of a job out of the queue.
+pub(super) fn cancel_tasks(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
     conn.statement(
         "update attempts set outcome = 'cancelled', finished_at_ms = max(?2, started_at_ms)
          where outcome is null and (task_id, attempt) in
@@ -199,19 +223,21 @@ pub(super) fn end_job(conn: &Connection, job_pk: i64, ending: &Ending<'_>, now_m
          where job_pk = ?1 and state in {PENDING}"
     ))?
     .execute((job_pk, now_ms))?;
-    Ok(true)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::backoff_ms;
+    use super::{MAX_BACKOFF_MS, deliver};
 
     #[test]
     fn back_off_grows_fourfold_up_to_a_minute_and_is_spread_by_half() {
+        let backoff_ms = |errors, jitter| super::backoff_ms(errors, jitter, MAX_BACKOFF_MS);
         assert_eq!(backoff_ms(1, 0.5), 1_000);
         assert_eq!(backoff_ms(2, 0.5), 4_000);
         assert_eq!(backoff_ms(3, 0.0), 8_000);
         assert_eq!(backoff_ms(3, 1.0), 24_000);
         assert_eq!(backoff_ms(50, 0.5), 60_000);
+        assert_eq!(super::backoff_ms(50, 0.5, deliver::MAX_BACKOFF_MS), 3_600_000);
     }
 }

@@ -3,11 +3,13 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
+use super::deliver::insert_deliveries;
 use super::fair::release_waiters;
 use super::plan::{Plan, seal};
 use super::{PENDING, Queue, SAMPLES_PER_MS, TaskRef};
 use crate::db::{Durability, Statements};
 use crate::error::{Error, Result};
+use crate::job::JobState;
 use crate::transcript::{Segment, Transcript};
 
 /// What the engine made of one chunk; times of the segments count from the start of the recording.
@@ -19,7 +21,7 @@ pub struct ChunkResult {
 }
 
 /// The job that a finished task belongs to.
-struct Finished {
+pub(super) struct Finished {
     job_pk: i64,
     pass: i64,
     seq: i64,
@@ -65,7 +67,7 @@ impl Queue {
 }
 
 /// The fence: only the attempt that claimed the task, and only while it still runs.
-fn mark_done(conn: &Connection, task: TaskRef, now_ms: i64) -> Result<Finished> {
+pub(super) fn mark_done(conn: &Connection, task: TaskRef, now_ms: i64) -> Result<Finished> {
     let mut statement = conn.statement(
         "update tasks set state = 'done', finished_at_ms = :now, lease_until_ms = null, process_id = null,
              worker_id = null
@@ -177,7 +179,11 @@ fn complete_if_done(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
              where pk = ?1 and planned = 1 and state in ('queued', 'running')",
         )?
         .execute((job_pk, now_ms))?;
-    if completed == 1 { Ok(()) } else { Err(Error::ClaimLost) }
+    if completed != 1 {
+        return Err(Error::ClaimLost);
+    }
+    insert_deliveries(conn, job_pk, JobState::Completed, now_ms)?;
+    Ok(())
 }
 
 /// The transcript from the segments stored so far, in order of time: the translation where one was asked for.

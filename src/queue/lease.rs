@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::fail::{Ending, end_job, mark_failed};
+use super::fail::{Ending, give_up};
 use super::fair::requeue;
 use super::finish::close_attempt;
 use super::submit::disown;
@@ -181,7 +181,5 @@ fn take_back(conn: &Connection, task: TaskRef, cause: Cause, now_ms: i64) -> Res
     } else {
         return requeue(conn, task.id, now_ms);
     };
-    mark_failed(conn, task.id, now_ms)?;
-    end_job(conn, job_pk, &Ending { state: JobState::Failed, code, message }, now_ms)?;
-    Ok(())
+    give_up(conn, task.id, job_pk, &Ending { state: JobState::Failed, code, message }, now_ms)
 }

@@ -2,7 +2,8 @@
 //! nothing of audio, engines or front doors. Time is an argument everywhere, in milliseconds since 1970.
 //!
 //! **Jobs** are what users asked for, **tasks** what workers claim. A job has one `prepare` task and one `transcribe`
-//! task for each chunk, queued while the preparation goes on; a translation is a second pass over the same chunks.
+//! task for each chunk, queued while the preparation goes on; a translation is a second pass over the same chunks. When it
+//! has ended, `deliver` tasks carry its results away.
 //!
 //! ```text
 //! task:  blocked ─▶ queued ─▶ running ─▶ done
@@ -23,6 +24,7 @@
 //!   no time limit but the owner's ends it. When the process is gone, the job is everyone's and its limits begin anew.
 
 mod claim;
+mod deliver;
 mod fail;
 mod fair;
 mod finish;
@@ -41,11 +43,12 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use claim::{CLAIM, Claim, Work};
+pub use deliver::DELIVER_LANE;
 pub use finish::ChunkResult;
 pub use follow::{Heard, Position};
 pub use plan::{Order, Plan, Stored};
 pub use process::{Process, WorkerRow, WorkerState};
-pub use read::{JobFilter, parse_rfc3339_ms};
+pub use read::{JobFilter, format_rfc3339, parse_rfc3339_ms};
 pub use submit::{Submitted, new_id};
 pub use wake::Wake;
 

@@ -78,6 +78,22 @@ impl Queue {
         Ok(())
     }
 
+    /// Notes which version of a recording was fetched, and its length in bytes: later work must be on the same.
+    ///
+    /// # Errors
+    /// `ClaimLost` when this attempt no longer owns the task.
+    pub fn note_source(&self, prepare: TaskRef, version: Option<String>, bytes: u64) -> Result<()> {
+        self.db.write(Durability::Normal, move |conn| {
+            owned(conn, prepare)?;
+            conn.statement(
+                "update jobs set source_version = coalesce(source_version, ?2), source_bytes = ?3
+                 where pk = (select job_pk from tasks where id = ?1)",
+            )?
+            .execute((prepare.id, version, bytes.cast_signed()))?;
+            Ok(())
+        })
+    }
+
     /// Start and end of the chunks that wait for a preparation, in samples.
     pub fn waiting_for(&self, prepare: TaskRef) -> Result<Vec<(u64, u64)>> {
         self.db.read(|conn| {

@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, named_params};
+use serde::Deserialize;
 
 use super::Queue;
 use super::fail::find;
 use super::finish::assemble;
 use crate::db::Statements;
 use crate::error::{Error, Result};
-use crate::job::{Job, JobError, JobState};
+use crate::job::{Delivery, Destination, Job, JobError, JobState};
 use crate::transcript::Transcript;
 
 /// Which jobs to list.
@@ -26,7 +27,11 @@ pub struct JobFilter {
 const COLUMNS: &str = "
     select j.id, j.state, j.source, j.audio_ms, j.done_ms, j.created_at_ms, j.started_at_ms, j.finished_at_ms,
         j.language, j.model, j.error_code, j.error_message, j.warnings, j.options -> '$.metadata' as metadata,
-        (select count(*) from attempts a where a.job_pk = j.pk) as attempts,
+        (select count(*) from attempts a join tasks t on t.id = a.task_id where a.job_pk = j.pk and t.kind <> 'deliver')
+            as attempts,
+        (select json_group_array(json_object('kind', kind, 'target', target, 'state', state, 'attempts', attempts,
+                'last_error', last_error, 'next_attempt_at_ms', next_attempt_at_ms, 'finished_at_ms', finished_at_ms))
+            from (select * from deliveries d where d.job_id = j.id order by d.seq)) as deliveries,
         (select json_group_array(worker_id) from (
             select distinct a.worker_id from attempts a join tasks t on t.id = a.task_id
             where a.job_pk = j.pk and t.kind = 'transcribe' order by 1)) as worker_ids
@@ -151,6 +156,32 @@ impl Queue {
     }
 }
 
+/// A row of the view.
+#[derive(Deserialize)]
+struct DeliveryRow {
+    kind: Destination,
+    target: Option<String>,
+    state: String,
+    attempts: i64,
+    last_error: Option<String>,
+    next_attempt_at_ms: Option<i64>,
+    finished_at_ms: Option<i64>,
+}
+
+impl From<DeliveryRow> for Delivery {
+    fn from(row: DeliveryRow) -> Self {
+        Self {
+            kind: row.kind,
+            target: row.target.unwrap_or_default(),
+            state: row.state,
+            attempts: row.attempts,
+            last_error: row.last_error,
+            next_attempt_at: row.next_attempt_at_ms.map(format_rfc3339),
+            finished_at: row.finished_at_ms.map(format_rfc3339),
+        }
+    }
+}
+
 pub(super) fn not_found(job_id: &str) -> Error {
     Error::NotFound(format!("there is no job {job_id}; `whisperq jobs list` shows the jobs"))
 }
@@ -169,9 +200,9 @@ fn from_row(row: &Row<'_>, now_ms: i64) -> rusqlite::Result<Job> {
         status,
         progress: progress(status, audio_ms, row.get("done_ms")?),
         source: row.get("source")?,
-        created_at: rfc3339(created),
-        started_at: started.map(rfc3339),
-        finished_at: finished.map(rfc3339),
+        created_at: format_rfc3339(created),
+        started_at: started.map(format_rfc3339),
+        finished_at: finished.map(format_rfc3339),
         delay_time_ms: started.map(|started| started - created),
         execution_time_ms: started.map(|started| finished.unwrap_or(now_ms).max(started) - started),
         audio_seconds: audio_ms.map(|ms| ms as f64 / 1000.0),
@@ -181,6 +212,7 @@ fn from_row(row: &Row<'_>, now_ms: i64) -> rusqlite::Result<Job> {
         worker_ids: json(row, "worker_ids")?,
         error: code.zip(message).map(|(code, message)| JobError { code, message }),
         warnings: json(row, "warnings")?,
+        deliveries: json::<Vec<DeliveryRow>>(row, "deliveries")?.into_iter().map(Delivery::from).collect(),
         metadata: row.get::<_, Option<String>>("metadata")?.and_then(|text| serde_json::from_str(&text).ok()),
     })
 }
@@ -212,6 +244,6 @@ pub fn parse_rfc3339_ms(text: &str) -> Result<i64> {
 }
 
 /// Always with three digits of a second, so that text sorts as time does.
-fn rfc3339(unix_ms: i64) -> String {
+pub fn format_rfc3339(unix_ms: i64) -> String {
     format!("{:.3}", Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH))
 }

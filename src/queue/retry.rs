@@ -2,13 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::fail::find;
+use super::fail::{cancel_tasks, find};
 use super::fair::start_tag;
 use super::finish::close_attempt;
 use super::submit::time_limits;
 use super::{Limits, Queue, TaskRef, is_small, prepare_lane};
 use crate::db::{Durability, Statements};
 use crate::error::{Error, Result};
+use crate::job::JobState;
 
 impl Queue {
     /// Queues a failed or timed-out job again, for any worker. Its audio is decoded once more; its plan and its finished
@@ -20,6 +21,11 @@ impl Queue {
         let (id, limits) = (job_id.to_owned(), self.limits.clone());
         self.db.write(Durability::Full, move |conn| {
             let (pk, state) = find(conn, &id)?;
+            let is_over = state.parse::<JobState>()?.is_terminal();
+            if is_over {
+                // What the last end had to tell is told again at the next.
+                cancel_tasks(conn, pk, now_ms)?;
+            }
             if !reopen(conn, pk, &limits, now_ms)? {
                 return Err(Error::Conflict(format!(
                     "job {id} is {state}: only a failed or timed_out job can be retried"

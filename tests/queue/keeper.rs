@@ -9,7 +9,7 @@ use whisperq::keeper::Keeper;
 use whisperq::queue::{Claim, Process, unix_now_ms};
 use whisperq::shutdown::Shutdown;
 use whisperq::spool::Spool;
-use whisperq::storage::Storage;
+use whisperq::storage::{Settings, Storage};
 use whisperq::transcript::Control;
 use whisperq::worker::{Slot, Worker};
 
@@ -68,7 +68,7 @@ impl House {
         let keeper = Keeper {
             queue: self.bench.queue.clone(),
             spool: self.spool.clone(),
-            storage: Storage::open(self.bench.folder().join("uploads")).unwrap(),
+            storage: Storage::open(&Settings::new(self.bench.folder().to_owned())).unwrap(),
             process_id: self.process.id().to_owned(),
             slots,
             lease: Duration::from_millis(90),

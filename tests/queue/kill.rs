@@ -323,6 +323,7 @@ fn record(queue: &Queue, task: TaskRef, work: &Work, now_ms: i64) -> Result<()> 
             }
             queue.finish_prepare(task, Some(plan(CHUNKS)), now_ms)
         }
+        Work::Deliver { .. } => queue.finish_delivery(task, now_ms),
         Work::Transcribe { seq, .. } => queue.finish_chunk(task, result(&format!("chunk {seq}")), now_ms),
     }
 }

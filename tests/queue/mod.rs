@@ -4,6 +4,7 @@
 mod cost;
 mod crash;
 mod database;
+mod deliver;
 mod endings;
 mod errors;
 mod fence;

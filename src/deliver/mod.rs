@@ -1,0 +1,81 @@
+//! The `deliver` step: carries the results of an ended job to where they go. A delivery is repeated until it has arrived or
+//! was tried often enough, so receivers may see one twice, under the same name.
+
+mod documents;
+mod webhook;
+
+use crate::error::{Error, Result};
+use crate::job::{Destination, Job, JobState};
+use crate::queue::{Claim, DELIVER_LANE, Work, unix_now_ms};
+use crate::storage::{Output, Storage};
+use crate::transcript::{Control, Transcript};
+use crate::worker::{Outcome, Worker};
+pub use webhook::Signer;
+
+/// What a delivering thread works with.
+pub struct Deliver {
+    pub worker: Worker,
+    pub storage: Storage,
+    /// Absent: webhooks go unsigned.
+    pub signer: Option<Signer>,
+}
+
+impl Deliver {
+    /// Makes one delivery, if one is waiting.
+    pub fn step(&self) -> Result<Outcome> {
+        let worker = &self.worker;
+        let worker_id = worker.slot.worker_id();
+        let claim = worker.queue.claim("deliver", DELIVER_LANE, &worker.process_id, worker_id, unix_now_ms())?;
+        let Some(claim) = claim else { return Ok(Outcome::Idle) };
+        let Work::Deliver { destination, generation } = claim.work else { return Ok(Outcome::Idle) };
+        let span = tracing::info_span!("deliver", job = claim.job_id, task = claim.task.id, worker = worker_id);
+        let _entered = span.enter();
+        worker.perform(
+            claim.task,
+            |control| self.deliver(&claim, destination, generation, control),
+            |()| worker.queue.finish_delivery(claim.task, unix_now_ms()),
+        );
+        Ok(Outcome::Worked)
+    }
+
+    fn deliver(&self, claim: &Claim, destination: Destination, generation: i64, control: &Control) -> Result<()> {
+        let queue = &self.worker.queue;
+        let job = queue.job(&claim.job_id, unix_now_ms())?;
+        let transcript = (job.status == JobState::Completed).then(|| queue.transcript(&claim.job_id)).transpose()?;
+        match destination {
+            Destination::Output => self.output(claim, &job, transcript.as_ref(), control),
+            Destination::Webhook => self.webhook(claim, &job, generation, transcript.as_ref(), control),
+        }
+    }
+
+    fn output(&self, claim: &Claim, job: &Job, transcript: Option<&Transcript>, control: &Control) -> Result<()> {
+        let secrets = self.storage.secrets(&job.id)?;
+        let Some(place) = secrets.output_uri.as_ref().or(claim.options.output_uri.as_ref()) else { return Ok(()) };
+        for (address, document) in documents::of(job, transcript, place, &claim.options.output_formats)? {
+            let to = Output { address: &address, keys: secrets.s3_config.as_ref() };
+            self.storage.write(&to, document.into_bytes(), &mut || go_on(control))?;
+        }
+        Ok(())
+    }
+
+    fn webhook(
+        &self,
+        claim: &Claim,
+        job: &Job,
+        generation: i64,
+        transcript: Option<&Transcript>,
+        control: &Control,
+    ) -> Result<()> {
+        let secret = self.storage.secrets(&job.id)?.webhook;
+        let Some(address) = secret.as_ref().or(claim.options.webhook.as_ref()) else { return Ok(()) };
+        let body = webhook::body(job, transcript)?;
+        let headers = webhook::headers(self.signer.as_ref(), &job.id, generation, unix_now_ms() / 1000, &body)?;
+        self.storage.post(address, headers, body.into_bytes(), &mut || go_on(control))
+    }
+}
+
+/// Ticks, and says when to stop.
+fn go_on(control: &Control) -> Result<()> {
+    control.tick();
+    if control.is_aborted() { Err(Error::Aborted) } else { Ok(()) }
+}

@@ -137,6 +137,8 @@ impl Keeper {
         }
         self.sweep()?;
         self.sweep_uploads()?;
+        self.sweep_secrets()?;
+        self.sweep_fetched()?;
         let retention_ms = self.retention.map_or(now_ms, |kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
         self.queue.remove_old(now_ms.saturating_sub(retention_ms), now_ms)?;
         self.queue.db().shrink(PAGES_AT_ONCE)
@@ -144,12 +146,38 @@ impl Keeper {
 
     /// Removes what was sent for jobs that need it no more, and what no job came of.
     fn sweep_uploads(&self) -> Result<()> {
-        let uploads = self.storage.jobs()?;
+        let uploads = self.storage.uploads().jobs()?;
         let ids: Vec<&str> = uploads.iter().map(|(id, _)| id.as_str()).collect();
         for ((job_id, is_old), needed) in uploads.iter().zip(self.queue.need_recording(&ids)?) {
             if !needed.unwrap_or(!is_old) {
-                self.report("remove an upload", self.storage.remove(job_id));
+                self.report("remove an upload", self.storage.uploads().remove(job_id));
             }
+        }
+        Ok(())
+    }
+
+    /// Forgets the secrets that no further attempt can need. The address of a webhook stays as long as its job: it may be told
+    /// again.
+    fn sweep_secrets(&self) -> Result<()> {
+        let (secrets, webhooks) = self.storage.jobs_with_secrets()?;
+        let ids = |jobs: &[(String, bool)]| jobs.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+        for ((job_id, is_old), needed) in secrets.iter().zip(self.queue.need_secrets(&ids(&secrets))?) {
+            if !needed.unwrap_or(!is_old) {
+                self.report("forget the secrets of a job", self.storage.forget_secrets(job_id));
+            }
+        }
+        for ((job_id, is_old), known) in webhooks.iter().zip(self.queue.need_secrets(&ids(&webhooks))?) {
+            if known.is_none() && *is_old {
+                self.report("forget a webhook", self.storage.forget_webhook(job_id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a process that died had fetched for a job that has ended since.
+    fn sweep_fetched(&self) -> Result<()> {
+        for job_id in self.queue.ended_among(self.storage.fetching()?)? {
+            self.report("remove what was fetched", self.storage.remove_fetched(&job_id, None));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The one place where everything is put together: database, queue, keeper, preparing and transcribing threads; and taken
 //! apart again in an order that loses nothing.
 
+mod events;
 mod intake;
 
 use std::os::unix::fs::DirBuilderExt;
@@ -16,23 +17,28 @@ use crate::audio::{self, Decoder, Limits};
 use crate::config::Config;
 use crate::crash;
 use crate::db::Db;
+use crate::deliver::{Deliver, Signer};
 use crate::error::{Error, Result};
+use crate::http_client::Patience;
 use crate::keeper::Keeper;
 use crate::models::{self, ModelFile};
 use crate::prepare::{Prepare, Turns};
 use crate::queue::{self, Process, Queue, WorkerState, unix_now_ms};
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
-use crate::storage::Storage;
+use crate::storage::{self, Storage, parse_bucket};
 use crate::transcribe::Transcribe;
 use crate::whisper::{self, Demand, Model};
 use crate::worker::{Slot, Worker};
-pub use intake::{Intake, Source};
+pub use events::{Taken, Upload, new_upload};
+pub use intake::{Draft, Intake, Source};
 
 /// Large recordings that are prepared at the same time; most of that is waiting for where they come from, or for room.
 const LARGE_FETCHERS: usize = 4;
 /// Small ones, which wait for no large one.
 const SMALL_FETCHERS: usize = 8;
+/// Results that are carried away at the same time; all of that is waiting for those who take them.
+const DELIVERERS: usize = 4;
 /// Of each, as many are decoded at the same time: that takes a core.
 const DECODERS: usize = 2;
 /// A thread that does not stop within this when told to is not waited for.
@@ -66,6 +72,23 @@ pub fn open_queue(config: &Config) -> Result<Queue> {
     Ok(Queue::new(Arc::new(Db::open(&config.database())?), limits, config.process_dir()))
 }
 
+/// Where recordings come from and transcripts go, as the settings have it.
+pub fn open_storage(config: &Config) -> Result<Storage> {
+    let mut allowed_buckets = config.s3_allowed_buckets.clone();
+    if !allowed_buckets.is_empty() {
+        // What was sent to us may be read by us.
+        allowed_buckets
+            .extend(config.upload_bucket.as_deref().and_then(parse_bucket).map(|(bucket, _)| bucket.to_owned()));
+    }
+    Storage::open(&storage::Settings {
+        data_dir: config.data_dir.clone(),
+        path_style: config.s3_force_path_style,
+        allow_private: config.allow_private_urls,
+        allowed_buckets,
+        patience: Patience::default(),
+    })
+}
+
 /// Recordings and transcripts are nobody else's business.
 fn create_data_dir(path: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
@@ -79,19 +102,30 @@ fn create_data_dir(path: &Path) -> Result<()> {
 impl App {
     /// Starts all threads. `private`: the workers take only the jobs that this process owns.
     pub fn start(config: &Config, command: &'static str, private: bool, shutdown: &Shutdown) -> Result<Self> {
+        let signer = config.webhook_secret.as_ref().map(|secret| Signer::new(secret.reveal())).transpose()?;
         let model = models::find(&config.model_dir, &config.model_name)?;
         let queue = open_queue(config)?;
         let spool = Spool::open(config.spool_dir(), config.spool_max_bytes)?;
-        let storage = Storage::open(config.upload_dir())?;
+        let storage = open_storage(config)?;
         let process = queue.register(command, unix_now_ms())?;
         crash::watch(process.crash_file())?;
         queue.recover_dead(process.id(), unix_now_ms())?;
-        let intake = Intake { queue, storage, model, process_id: process.id().to_owned() };
+        let intake = Intake {
+            queue,
+            storage,
+            model,
+            process_id: process.id().to_owned(),
+            output_uri: config.output_uri.clone(),
+            upload_bucket: config.upload_bucket.clone(),
+        };
         let builder = Builder { config, intake: &intake, spool: &spool, private, shutdown };
         let failed_workers = Arc::new(AtomicUsize::new(0));
         let mut slots = Vec::new();
         let mut workers = builder.prepare_threads(&mut slots)?;
         workers.extend(builder.transcribe_threads(&mut slots, &failed_workers)?);
+        if !private {
+            workers.extend(builder.deliver_threads(signer.as_ref(), &mut slots)?);
+        }
         let keeper_stop = Shutdown::default();
         let keeper = builder.keeper_thread(slots.clone(), keeper_stop.clone())?;
         let (shutdown, worker_count) = (shutdown.clone(), config.worker_count);
@@ -196,6 +230,16 @@ impl Builder<'_> {
             max_audio_bytes: self.config.max_audio_bytes,
         };
         spawn(name, move || prepare.worker.run(|| prepare.step()))
+    }
+
+    fn deliver_threads(&self, signer: Option<&Signer>, slots: &mut Vec<Arc<Slot>>) -> Result<Vec<JoinHandle<()>>> {
+        let thread = |n| {
+            let name = format!("deliver-{n}");
+            let worker = self.worker(&name, slots);
+            let deliver = Deliver { worker, storage: self.intake.storage.clone(), signer: signer.cloned() };
+            spawn(name, move || deliver.worker.run(|| deliver.step()))
+        };
+        (0..DELIVERERS).map(thread).collect()
     }
 
     fn transcribe_threads(&self, slots: &mut Vec<Arc<Slot>>, failed: &Arc<AtomicUsize>) -> Result<Vec<JoinHandle<()>>> {

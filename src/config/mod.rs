@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use values::{GIB, KIB, bytes, cors_origins, list, refused, seconds, whole};
+use values::{GIB, KIB, bytes, cors_origins, list, refused, seconds, truth, whole};
 
 /// More threads than this is a typing error: one GPU serves about eight.
 const MAX_WORKERS: u64 = 64;
@@ -60,6 +60,17 @@ pub struct Config {
     pub hf_token: Option<Secret>,
     /// Holds the database, the spool and the process locks.
     pub data_dir: PathBuf,
+    /// Where transcripts go that name no other place, as `s3://bucket/prefix`.
+    pub output_uri: Option<String>,
+    /// The bucket, perhaps with a prefix, that presigned uploads go to.
+    pub upload_bucket: Option<String>,
+    /// The only buckets that users may name; all, where there is none.
+    pub s3_allowed_buckets: Vec<String>,
+    pub s3_force_path_style: bool,
+    /// Whether users may name addresses of the operator's own network.
+    pub allow_private_urls: bool,
+    /// `whsec_` and the key in base64 that webhooks are signed with.
+    pub webhook_secret: Option<Secret>,
     pub max_audio_bytes: u64,
     pub max_audio_seconds: u64,
     pub max_queued: u64,
@@ -95,6 +106,12 @@ struct Environment {
     hf_endpoint: Option<String>,
     hf_token: Option<String>,
     data_dir: Option<String>,
+    output_uri: Option<String>,
+    upload_bucket: Option<String>,
+    s3_allowed_buckets: Option<String>,
+    s3_force_path_style: Option<String>,
+    allow_private_urls: Option<String>,
+    webhook_secret: Option<String>,
     max_audio_bytes: Option<String>,
     max_audio_seconds: Option<String>,
     max_queued: Option<String>,
@@ -152,6 +169,12 @@ impl Config {
             hf_endpoint: env.hf_endpoint.unwrap_or_else(|| DEFAULT_HF_ENDPOINT.to_owned()),
             hf_token: env.hf_token.map(Secret),
             data_dir,
+            output_uri: bucket("OUTPUT_URI", env.output_uri, "s3://bucket/prefix")?,
+            upload_bucket: bucket("UPLOAD_BUCKET", env.upload_bucket, "bucket or s3://bucket/prefix")?,
+            s3_allowed_buckets: list(env.s3_allowed_buckets.as_deref()),
+            s3_force_path_style: truth("S3_FORCE_PATH_STYLE", env.s3_force_path_style.as_deref())?,
+            allow_private_urls: truth("ALLOW_PRIVATE_URLS", env.allow_private_urls.as_deref())?,
+            webhook_secret: env.webhook_secret.map(Secret),
             max_audio_bytes: bytes("MAX_AUDIO_BYTES", env.max_audio_bytes.as_deref(), 2 * GIB)?,
             max_audio_seconds: whole("MAX_AUDIO_SECONDS", env.max_audio_seconds.as_deref(), 1..=DAY_SECONDS, 43_200)?,
             max_queued: whole("MAX_QUEUED", env.max_queued.as_deref(), 1..=10_000_000, 10_000)?,
@@ -186,11 +209,6 @@ impl Config {
         self.data_dir.join("spool")
     }
 
-    /// What was sent to the service, until its job needs it no more.
-    pub fn upload_dir(&self) -> PathBuf {
-        self.data_dir.join("uploads")
-    }
-
     /// One lock file per running process.
     pub fn process_dir(&self) -> PathBuf {
         self.data_dir.join("proc")
@@ -218,6 +236,19 @@ fn spool_max_bytes(value: Option<&str>) -> Result<u64> {
         return Err(refused(name, value.unwrap_or_default(), "16 MiB or more"));
     }
     Ok(size)
+}
+
+/// A bucket and what comes before the keys in it; the setting of the same shape is never an address, which may be signed.
+fn bucket(name: &str, value: Option<String>, allowed: &str) -> Result<Option<String>> {
+    let Some(value) = value else { return Ok(None) };
+    let object = value.strip_prefix("s3://").unwrap_or(&value);
+    let needs_scheme = allowed.starts_with("s3://");
+    let bucket = object.split('/').next().unwrap_or_default();
+    let is_name = !bucket.is_empty() && bucket.bytes().all(|c| c.is_ascii_alphanumeric() || b".-_".contains(&c));
+    if is_name && (!needs_scheme || value.starts_with("s3://")) {
+        return Ok(Some(value));
+    }
+    Err(refused(name, &value, allowed))
 }
 
 /// None are for ever.

@@ -43,6 +43,15 @@ pub(super) fn bytes(name: &str, value: Option<&str>, default: u64) -> Result<u64
         .ok_or_else(|| refused(name, value, "a number of bytes, such as 2147483648, 500 MiB or 2 GiB"))
 }
 
+/// Off unless it is set.
+pub(super) fn truth(name: &str, value: Option<&str>) -> Result<bool> {
+    match value.map(str::trim) {
+        None | Some("false" | "0") => Ok(false),
+        Some("true" | "1") => Ok(true),
+        Some(other) => Err(refused(name, other, "true or false")),
+    }
+}
+
 /// The parts between commas.
 pub(super) fn list(value: Option<&str>) -> Vec<String> {
     let parts = value.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty());

@@ -11,7 +11,7 @@ use crate::audio::{self, Chunk, Decoder, PlanSettings, PlannedChunk, Planner};
 use crate::error::{Error, Result};
 use crate::queue::{Claim, Order, Plan, Stored, Work, unix_now_ms};
 use crate::spool::Spool;
-use crate::storage::Storage;
+use crate::storage::{Recording, Storage, Version, Wanted, is_address};
 use crate::transcript::Control;
 use crate::worker::{Outcome, Worker};
 use rebuild::Rebuild;
@@ -51,14 +51,18 @@ impl Prepare {
 
     /// The end of the plan, or nothing where the job has one and only its samples were wanted.
     fn prepare(&self, claim: &Claim, stored: &Stored, control: &Control) -> Result<Option<Plan>> {
-        let path = &self.storage.locate(&claim.job_id, &claim.source);
+        let recording = self.recording(claim, control)?;
+        let path = recording.path();
         let turn = self.turns.take(&mut || go_on(control))?;
         self.spool.keep_only(&claim.job_id, &stored.unfinished);
-        let check = || check_file(path, claim.source_version.as_deref(), self.max_audio_bytes);
+        // What was fetched belongs to nobody else.
+        let version = claim.source_version.as_deref().filter(|_| recording.fetched.is_none());
+        let check = || check_file(path, version, self.max_audio_bytes);
         check()?;
         let mut split = Split::new(self, claim, stored, control, turn);
         split.queued.release_held()?;
-        let decoded = self.decoder.decode(path, &mut || go_on(control), &mut |block| split.push(block))?;
+        let decoded = self.decoder.decode(path, &mut || go_on(control), &mut |block| split.push(block));
+        let decoded = decoded.map_err(|error| named(&claim.source, error))?;
         // What was written over meanwhile may be half of one and half of the other.
         check()?;
         let chunks = split.finish()?;
@@ -72,6 +76,32 @@ impl Prepare {
             warnings.push("no speech was found in the recording".to_owned());
         }
         Ok(Some(Plan { audio_ms, warnings }))
+    }
+
+    /// The file to decode; one that is elsewhere is fetched first, before anyone's turn to decode.
+    fn recording(&self, claim: &Claim, control: &Control) -> Result<Recording> {
+        let wanted = Wanted {
+            job_id: &claim.job_id,
+            attempt: claim.task.attempt,
+            source: &claim.source,
+            version: claim.source_version.as_deref(),
+            max_bytes: self.max_audio_bytes,
+        };
+        let recording = self.storage.recording(&wanted, &mut || go_on(control))?;
+        if let Some(Version { tag, bytes }) = &recording.fetched {
+            self.worker.queue.note_source(claim.task, tag.clone(), *bytes)?;
+        }
+        Ok(recording)
+    }
+}
+
+/// Of a recording that came from elsewhere its owner is told which it was.
+fn named(source: &str, error: Error) -> Error {
+    match error {
+        Error::InvalidInput { code, message } if is_address(source) => {
+            Error::invalid(code, format!("{source}: {message}; trying again as it is does not help"))
+        }
+        error => error,
     }
 }
 

@@ -26,7 +26,6 @@ const PLAIN: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234
 pub(super) struct Shown {
     #[serde(flatten)]
     job: Job,
-    deliveries: [Value; 0],
     links: Links,
 }
 
@@ -57,7 +56,7 @@ impl Shown {
 
 impl From<Job> for Shown {
     fn from(job: Job) -> Self {
-        Self { links: Links::to(&job.id), job, deliveries: [] }
+        Self { links: Links::to(&job.id), job }
     }
 }
 
@@ -125,6 +124,13 @@ pub(super) async fn cancel(State(service): State<Service>, Id(id): Id) -> Result
 pub(super) async fn retry(State(service): State<Service>, Id(id): Id) -> Result<(StatusCode, Json<Shown>)> {
     let (queue, tried) = (service.intake.queue.clone(), id.clone());
     blocking(move || queue.retry(&tried, unix_now_ms())).await?;
+    Ok((StatusCode::ACCEPTED, Json(find(&service, id).await?)))
+}
+
+/// `POST /jobs/{id}/redeliver`: what the job sends out is sent again.
+pub(super) async fn redeliver(State(service): State<Service>, Id(id): Id) -> Result<(StatusCode, Json<Shown>)> {
+    let (queue, told) = (service.intake.queue.clone(), id.clone());
+    blocking(move || queue.redeliver(&told, unix_now_ms())).await?;
     Ok((StatusCode::ACCEPTED, Json(find(&service, id).await?)))
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod jobs;
 mod object;
+mod places;
 mod routes;
 mod serve;
 mod sql;

@@ -12,22 +12,38 @@ use serde_json::{Map, Value};
 
 use super::error::{Refusal, Result};
 use super::upload::{MAX_FIELD_BYTES, MAX_FIELDS};
+use crate::storage::S3Config;
 
 /// The members of an object as they stand in the body.
 struct Members<'a>(BTreeMap<String, &'a RawValue>);
 
-/// The audio, and what else the object holds.
-pub(super) fn parse(body: &[u8]) -> Result<(Bytes, Map<String, Value>)> {
+/// What a job in JSON says.
+pub(super) struct Request {
+    pub(super) audio: Audio,
+    pub(super) options: Map<String, Value>,
+    /// Of the user's own bucket.
+    pub(super) keys: Option<S3Config>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Audio {
+    Bytes(Bytes),
+    /// Where to fetch it.
+    Address(String),
+}
+
+/// Takes the object apart.
+pub(super) fn parse(body: &[u8]) -> Result<Request> {
     let members: Result<Members<'_>, _> = serde_json::from_slice(body);
     let not_json = |error| Refusal::bad_request("invalid_json", format!("the body is not a JSON object: {error}"));
     let Members(mut members) = members.map_err(not_json)?;
-    if members.contains_key("audio") {
-        let message = "audio by address is not taken yet: send the recording as a file in a form, or as audio_base64";
-        return Err(Refusal::bad_request("unsupported_source", message));
-    }
-    let Some(audio) = members.remove("audio_base64") else {
-        return Err(Refusal::bad_request("file_missing", "the object has no audio_base64: put the recording there"));
-    };
+    let (address, audio) = (members.remove("audio"), members.remove("audio_base64"));
+    let keys = members.remove("s3Config").map(|keys| serde_json::from_str(keys.get())).transpose();
+    let keys = keys.map_err(|_| {
+        let message =
+            "s3Config is not understood: allowed are accessId, accessSecret, bucketName and endpointUrl, all text";
+        Refusal::bad_request("invalid_option", message)
+    })?;
     let options = members.into_iter().map(|(name, value)| {
         if value.get().len() > MAX_FIELD_BYTES {
             let message = format!("{name} is longer than {MAX_FIELD_BYTES} bytes");
@@ -36,7 +52,32 @@ pub(super) fn parse(body: &[u8]) -> Result<(Bytes, Map<String, Value>)> {
         Ok((name, serde_json::from_str(value.get()).map_err(not_json)?))
     });
     let options = options.collect::<Result<_>>()?;
-    Ok((decode(audio.get())?, options))
+    let audio = match (address, audio) {
+        (Some(address), None) => audio_at(address.get())?,
+        (None, Some(audio)) => Audio::Bytes(decode(audio.get())?),
+        (Some(_), Some(_)) => {
+            return Err(Refusal::bad_request("one_file_only", "the object has both audio and audio_base64: send one"));
+        }
+        (None, None) => {
+            let message = "the object has neither audio (an s3:// or https:// address) nor audio_base64";
+            return Err(Refusal::bad_request("file_missing", message));
+        }
+    };
+    Ok(Request { audio, options, keys })
+}
+
+/// An address, or the recording itself as an address with data in it.
+fn audio_at(audio: &str) -> Result<Audio> {
+    let text: Option<String> = serde_json::from_str(audio).ok();
+    match text.filter(|text| !text.trim().is_empty()) {
+        Some(text) if text.trim_start().starts_with("data:") => Ok(Audio::Bytes(decode(audio)?)),
+        Some(text) => Ok(Audio::Address(text)),
+        None => {
+            let message =
+                "audio is no address: allowed is text such as s3://bucket/talk.mp3 or https://example.org/talk.mp3";
+            Err(Refusal::bad_request("invalid_option", message))
+        }
+    }
 }
 
 /// `audio` is a value of JSON.
@@ -82,13 +123,27 @@ mod tests {
     use super::*;
 
     fn refusal(body: &str) -> String {
-        format!("{:?}", parse(body.as_bytes()).expect_err(body))
+        format!("{:?}", parse(body.as_bytes()).err().expect(body))
     }
 
     #[test]
     fn the_audio_and_the_options_come_apart() {
-        let (audio, options) = parse(br#"{"beam_size": 5, "audio_base64": "data:audio/wav;base64,aGk="}"#).unwrap();
-        assert_eq!((&audio[..], options["beam_size"].as_i64()), (&b"hi"[..], Some(5)));
+        for member in ["audio_base64", "audio"] {
+            let body = format!(r#"{{"beam_size": 5, "{member}": "data:audio/wav;base64,aGk="}}"#);
+            let request = parse(body.as_bytes()).ok().unwrap();
+            assert_eq!((request.audio, request.options["beam_size"].as_i64()), (Audio::Bytes("hi".into()), Some(5)));
+        }
+        let request = parse(br#"{"audio": "s3://talks/a.mp3"}"#).ok().unwrap();
+        assert_eq!((request.audio, request.keys.is_none()), (Audio::Address("s3://talks/a.mp3".to_owned()), true));
+    }
+
+    #[test]
+    fn the_keys_to_a_bucket_are_no_option() {
+        let keys = r#"{"accessId": "a", "accessSecret": "b", "bucketName": "c", "endpointUrl": "https://s3.example"}"#;
+        let request = parse(format!(r#"{{"audio": "s3://c/d", "s3Config": {keys}}}"#).as_bytes()).ok().unwrap();
+        assert!(request.options.is_empty() && request.keys.unwrap().endpoint_url == "https://s3.example");
+        let error = refusal(r#"{"audio": "s3://c/d", "s3Config": {"accessSecret": "hidden"}}"#);
+        assert!(error.contains("accessId") && !error.contains("hidden"), "{error}");
     }
 
     #[test]

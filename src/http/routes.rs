@@ -16,7 +16,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use super::error::Refusal;
-use super::{ANSWER, Service, Settings, auth, body, events, jobs, sql, status, submit};
+use super::{ANSWER, Service, Settings, auth, body, events, jobs, places, sql, status, submit};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID_BYTES: usize = 200;
@@ -32,6 +32,9 @@ pub(super) fn router(service: Service, settings: &Settings) -> Router {
         .route("/jobs", get(jobs::list))
         .route("/jobs/{id}", get(jobs::show).merge(delete(jobs::cancel)))
         .route("/jobs/{id}/retry", post(jobs::retry))
+        .route("/jobs/{id}/redeliver", post(jobs::redeliver))
+        .route("/uploads", post(places::upload))
+        .route("/events/s3", post(places::events))
         .route("/jobs/{id}/transcript", get(jobs::transcript))
         .layer(middleware::from_fn(in_time));
     let guarded = short

@@ -8,19 +8,19 @@ use axum::extract::{FromRequest, Multipart, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::Service;
 use super::blocking::blocking;
 use super::body::read_whole;
 use super::error::{Refusal, Result};
 use super::jobs::{self, Links};
-use super::object;
+use super::object::{self, Audio};
 use super::upload::{self, Form, Sink, Unclaimed};
 use crate::app::Source;
-use crate::job::{FrontDoor, JobState, NewJob, Options};
-use crate::queue::{new_id, unix_now_ms};
-use crate::storage::{Incoming, upload_source};
+use crate::job::{FrontDoor, JobState, Options};
+use crate::queue::new_id;
+use crate::storage::{Incoming, S3Config, upload_source};
 
 /// Audio in JSON is held in memory, so this is far less than a file may have. RunPod takes no more either.
 const MAX_JSON_BYTES: usize = 20 * 1024 * 1024;
@@ -51,9 +51,9 @@ pub(super) async fn submit(
     let (queue, key) = (service.intake.queue.clone(), idempotency_key.clone());
     blocking(move || queue.check_room(key.as_deref())).await?;
     let id = new_id();
-    let incoming = service.intake.storage.receive(&id);
-    let form = receive(&service, request, &incoming).await?;
-    let id = accept(&service, id, form, idempotency_key, incoming).await?;
+    let incoming = service.intake.storage.uploads().receive(&id);
+    let received = receive(&service, request, &incoming).await?;
+    let id = accept(&service, id, received, idempotency_key, incoming).await?;
     answer(&service, id, wait).await
 }
 
@@ -73,24 +73,42 @@ fn check_length(headers: &HeaderMap, max_audio_bytes: u64) -> Result<()> {
     Ok(())
 }
 
-async fn receive(service: &Service, request: Request, incoming: &Incoming) -> Result<Form> {
+/// What a request holds, the recording itself being in its file already.
+struct Received {
+    source: Source,
+    options: Map<String, Value>,
+    keys: Option<S3Config>,
+}
+
+impl Received {
+    fn form(form: Form) -> Result<Self> {
+        if form.bytes == 0 {
+            return Err(Refusal::bad_request("empty_file", "the file is empty"));
+        }
+        let source = Source { name: upload_source(&form.file_name), version: None, bytes: Some(form.bytes) };
+        Ok(Self { source, options: form.options, keys: None })
+    }
+}
+
+async fn receive(service: &Service, request: Request, incoming: &Incoming) -> Result<Received> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "multipart/form-data" => {
             let unclaimed = Unclaimed::default();
             let form = Multipart::from_request(request.map(|body| unclaimed.watch(body)), &()).await;
             let form = form.map_err(|error| Refusal::bad_request("invalid_form", error.body_text()))?;
-            upload::read_form(form, &unclaimed, incoming, service.max_audio_bytes).await
+            Received::form(upload::read_form(form, &unclaimed, incoming, service.max_audio_bytes).await?)
         }
         "application/json" => receive_json(service, request.into_body(), incoming).await,
         _ => {
-            let message = "send multipart/form-data with a part named file, or application/json with audio_base64";
+            let message =
+                "send multipart/form-data with a part named file, or application/json with audio or audio_base64";
             Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
         }
     }
 }
 
-async fn receive_json(service: &Service, body: Body, incoming: &Incoming) -> Result<Form> {
+async fn receive_json(service: &Service, body: Body, incoming: &Incoming) -> Result<Received> {
     let busy = "too many recordings are on their way in JSON: try again, or send yours as a file in a form";
     let busy = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", busy);
     let turn = tokio::time::timeout(JSON_TURN, service.json_bodies.acquire()).await;
@@ -99,34 +117,40 @@ async fn receive_json(service: &Service, body: Body, incoming: &Incoming) -> Res
     let body = read_whole(body, MAX_JSON_BYTES, "send the recording as a file in a form");
     let body = tokio::time::timeout(JSON_TURN, body).await;
     let body = body.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_incomplete", slow))??;
-    let (audio, options) = blocking(move || Ok(object::parse(&body))).await??;
-    let mut file = Sink::create(incoming, service.max_audio_bytes).await?;
-    file.write(audio).await?;
-    Ok(Form { file_name: "audio".to_owned(), bytes: file.finish().await?, options })
+    let object::Request { audio, options, keys } = blocking(move || Ok(object::parse(&body))).await??;
+    match audio {
+        Audio::Address(address) => Ok(Received { source: Source::address(&address)?, options, keys }),
+        Audio::Bytes(audio) => {
+            let mut file = Sink::create(incoming, service.max_audio_bytes).await?;
+            file.write(audio).await?;
+            let form = Form { file_name: "audio".to_owned(), bytes: file.finish().await?, options };
+            Ok(Received { keys, ..Received::form(form)? })
+        }
+    }
 }
 
 /// Stores the recording and queues the job; the id is that of an earlier job where the idempotency key has one.
 async fn accept(
     service: &Service,
     id: String,
-    form: Form,
+    received: Received,
     idempotency_key: Option<String>,
     mut incoming: Incoming,
 ) -> Result<String> {
-    if form.bytes == 0 {
-        return Err(Refusal::bad_request("empty_file", "the file is empty"));
-    }
     let intake = service.intake.clone();
     blocking(move || {
-        let options = Options::from_fields(form.options)?.validate()?;
-        let source = Source { name: upload_source(&form.file_name), version: None, bytes: Some(form.bytes) };
-        let job = NewJob { idempotency_key, ..intake.new_job(id, FrontDoor::Http, source, options)? };
-        incoming.complete()?;
-        let submitted = intake.queue.submit(job, unix_now_ms())?;
-        if !submitted.resumed {
+        let options = Options::from_fields(received.options)?.validate()?;
+        let is_here = received.source.bytes.is_some();
+        let mut draft = intake.new_job(id, FrontDoor::Http, received.source, options, received.keys)?;
+        draft.job.idempotency_key = idempotency_key;
+        if is_here {
+            incoming.complete()?;
+        }
+        let submitted = intake.submit(draft)?;
+        if is_here && !submitted.resumed {
             incoming.keep();
         }
-        tracing::info!(job = submitted.id, bytes = form.bytes, repeated = submitted.resumed, "submitted");
+        tracing::info!(job = submitted.id, repeated = submitted.resumed, "submitted");
         Ok(submitted.id)
     })
     .await

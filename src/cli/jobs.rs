@@ -11,7 +11,7 @@ use crate::app;
 use crate::config::Config;
 use crate::error::Result;
 use crate::http_client::Api;
-use crate::job::{Job, JobState};
+use crate::job::{Delivery, Job, JobState};
 use crate::queue::{JobFilter, Queue, unix_now_ms};
 use crate::system::Table;
 
@@ -54,6 +54,16 @@ enum Command {
     /// Queue a failed or timed-out job again; finished chunks are kept
     #[command(after_help = "Example: whisperq jobs retry 0198c2f4-7a51-7bb2-9f0e-1f2d3c4b5a69")]
     Retry { id: String },
+    /// Where a job's results go, and whether they have
+    #[command(after_help = "Example: whisperq jobs deliveries 0198c2f4-7a51-7bb2-9f0e-1f2d3c4b5a69")]
+    Deliveries {
+        id: String,
+        #[arg(long, value_enum, default_value_t)]
+        format: TableFormat,
+    },
+    /// Send a job's results again, to its output_uri and its webhook
+    #[command(after_help = "Example: whisperq jobs redeliver 0198c2f4-7a51-7bb2-9f0e-1f2d3c4b5a69")]
+    Redeliver { id: String },
 }
 
 /// Where the jobs are.
@@ -82,6 +92,8 @@ pub(super) fn run(args: Args, config: &Config) -> Result<Done> {
             say(&format!("job {id} is cancelled\n"))
         }
         Command::Retry { id } => say(&source.retry(&id)?),
+        Command::Deliveries { id, format } => say(&render(&delivered(&source.show(&id)?), format)?),
+        Command::Redeliver { id } => say(&source.redeliver(&id)?),
     }?;
     Ok(Done::Well)
 }
@@ -108,6 +120,20 @@ impl Source {
         }
     }
 
+    /// The same.
+    fn redeliver(&self, id: &str) -> Result<String> {
+        match self {
+            Self::Local(queue) => {
+                queue.redeliver(id, unix_now_ms())?;
+                Ok(format!("the results of job {id} are sent again by the whisperq serve of this DATA_DIR\n"))
+            }
+            Self::Server(api) => {
+                api.post::<IgnoredAny>(&["jobs", id, "redeliver"])?;
+                Ok(format!("the results of job {id} are sent again\n"))
+            }
+        }
+    }
+
     /// Returns what to tell: a server works by itself, the local queue only while a command runs.
     fn retry(&self, id: &str) -> Result<String> {
         let queued = format!("job {id} is queued again");
@@ -122,6 +148,23 @@ impl Source {
             }
         }
     }
+}
+
+fn delivered(job: &Job) -> Table {
+    let columns = ["kind", "target", "state", "attempts", "next_attempt_at", "finished_at", "last_error"];
+    let row = |delivery: &Delivery| -> Vec<Value> {
+        vec![
+            serde_json::json!(delivery.kind),
+            delivery.target.clone().into(),
+            delivery.state.clone().into(),
+            delivery.attempts.into(),
+            delivery.next_attempt_at.clone().into(),
+            delivery.finished_at.clone().into(),
+            delivery.last_error.clone().into(),
+        ]
+    };
+    let rows = job.deliveries.iter().map(row).collect();
+    Table { columns: columns.map(str::to_owned).to_vec(), rows, truncated: false }
 }
 
 #[derive(Deserialize)]

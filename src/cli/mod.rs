@@ -12,6 +12,7 @@ mod serve;
 mod sql;
 mod table;
 mod transcribe;
+mod upload;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Transcribe(transcribe::Args),
+    Upload(upload::Args),
     Load(load::Args),
     Jobs(jobs::Args),
     Models(models::Args),
@@ -88,6 +90,7 @@ fn dispatch(command: Command) -> Result<Done> {
     match command {
         Command::Transcribe(args) => transcribe::run(args, start()?),
         Command::Serve(args) => serve::run(&args, &start_service()?),
+        Command::Upload(args) => upload::run(&args, &start()?),
         Command::Load(args) => load::run(&args, &start()?),
         Command::Jobs(args) => jobs::run(args, &start()?),
         Command::Models(args) => models::run(args, &start()?),

@@ -30,8 +30,8 @@ const LOOK: Duration = Duration::from_millis(200);
     after_help = "Example: whisperq transcribe --model tiny.en --format srt --output-dir subtitles talk.mp3 interview.wav"
 )]
 pub(super) struct Args {
-    /// Recordings or films
-    #[arg(required = true)]
+    /// Recordings or films: files, s3://bucket/key, or http(s) addresses
+    #[arg(required = true, value_name = "FILE|URL")]
     files: Vec<String>,
     /// Model to use [default: MODEL_NAME]
     #[arg(long)]
@@ -136,11 +136,13 @@ fn submit(app: &App, files: &[String], options: &Options) -> Result<Vec<Item>> {
         let job = match source(file) {
             Ok(source) => {
                 let intake = app.intake();
-                let mut job = intake.new_job(new_id(), FrontDoor::Cli, source, options.clone())?;
-                job.owner = Some(intake.process_id.clone());
-                let submitted = intake.queue.resume_or_submit(job, unix_now_ms())?;
-                tracing::info!(job = submitted.id, file, resumed = submitted.resumed, "submitted");
-                Ok(submitted.id)
+                let draft = intake.new_job(new_id(), FrontDoor::Cli, source, options.clone(), None);
+                draft.and_then(|mut draft| {
+                    draft.job.owner = Some(intake.process_id.clone());
+                    let submitted = intake.resume_or_submit(draft)?;
+                    tracing::info!(job = submitted.id, resumed = submitted.resumed, "submitted");
+                    Ok(submitted.id)
+                })
             }
             Err(error) => Err(error),
         };
@@ -149,10 +151,10 @@ fn submit(app: &App, files: &[String], options: &Options) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// A file, by its full path.
+/// A file, by its full path, or an address.
 fn source(file: &str) -> Result<Source> {
     if file.contains("://") {
-        return Err(Error::invalid("unsupported_source", "only files on this machine can be read: download it first"));
+        return Source::address(file);
     }
     let path = Path::new(file);
     let full = path.canonicalize().map_err(|error| match error.kind() {
@@ -168,14 +170,14 @@ fn source(file: &str) -> Result<Source> {
 
 /// Hands out each transcript in the order of the files as soon as it is there.
 fn watch(app: &App, items: &[Item], mut output: Output, shutdown: &Shutdown) -> Result<Done> {
-    let bars = Bars::new(&items.iter().map(|item| item.file.clone()).collect::<Vec<_>>());
+    let bars = Bars::new(&items.iter().map(|item| shown(&item.file)).collect::<Vec<_>>());
     let mut done = Done::Well;
     let mut next = 0;
     while next < items.len() {
         let seen = app.intake().queue.wake().seen();
         let outcomes = look(app, items, next, &bars)?;
         for outcome in outcomes.into_iter().map_while(|outcome| outcome) {
-            let file = &items[next].file;
+            let file = &shown(&items[next].file);
             let written =
                 outcome.and_then(|job| output.write(&app.intake().queue, file, &job, &bars).map_err(|e| e.to_string()));
             if let Err(message) = written {
@@ -207,6 +209,12 @@ fn look(app: &App, items: &[Item], next: usize, bars: &Bars) -> Result<Vec<Optio
         });
     }
     Ok(outcomes)
+}
+
+/// What may be shown of an address: its query may be a signature.
+fn shown(file: &str) -> String {
+    let end = if file.contains("://") && !file.starts_with("s3://") { file.find(['?', '#']) } else { None };
+    file[..end.unwrap_or(file.len())].to_owned()
 }
 
 /// Whether waiting still makes sense.

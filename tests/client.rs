@@ -29,7 +29,7 @@ fn a_file_arrives_whole_and_under_its_name() {
     let answer: Value = Api::new(&server.url, Some("sesame")).unwrap().upload(&["jobs"], &path).unwrap();
     assert_eq!(answer, json!({"id": "1"}));
     let request = &server.asked()[0];
-    assert_eq!((request.line.as_str(), request.header("authorization")), ("POST /jobs", Some("bearer sesame")));
+    assert_eq!((request.line.as_str(), request.header("authorization")), ("POST /jobs", Some("Bearer sesame")));
     assert!(request.header("content-type").unwrap().starts_with("multipart/form-data; boundary="));
     let begin = request.body.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
     let head = String::from_utf8_lossy(&request.body[..begin]);

@@ -10,6 +10,7 @@ mod http;
 mod models;
 mod plan;
 mod prepare;
+mod s3;
 mod scripted;
 mod sql;
 mod supervise;

@@ -71,7 +71,7 @@ fn one_client_and_then_several_are_measured_and_compared() {
     assert_line(&printed, "0 Hopper 80 % 2.0 4.0");
     let asked = server.asked();
     assert_eq!(asked.iter().filter(|request| request.line == "POST /jobs").count(), 7);
-    assert!(asked.iter().all(|request| request.header("authorization") == Some("bearer sesame")));
+    assert!(asked.iter().all(|request| request.header("authorization") == Some("Bearer sesame")));
     assert!(!printed.contains("sesame"));
 }
 

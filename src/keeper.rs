@@ -73,6 +73,7 @@ impl Keeper {
             }
         }
         self.report("clear the spool", self.sweep());
+        self.report("forget secrets", self.sweep_secrets());
     }
 
     fn report(&self, what: &str, result: Result<()>) {

@@ -1,7 +1,7 @@
 //! The HTTP API as clients meet it: the real binary on a port of its own, a client that can also misbehave, and nothing
 //! lost whatever happens to either.
 
-mod client;
+pub(crate) mod client;
 mod conventions;
 mod events;
 mod jobs;

@@ -3,6 +3,7 @@
 
 mod boto;
 mod faults;
+mod journey;
 mod proxy;
 mod python;
 mod relay;

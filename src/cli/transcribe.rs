@@ -181,6 +181,8 @@ fn watch(app: &App, items: &[Item], mut output: Output, shutdown: &Shutdown) -> 
             let written =
                 outcome.and_then(|job| output.write(&app.intake().queue, file, &job, &bars).map_err(|e| e.to_string()));
             if let Err(message) = written {
+                // What is wrong with an address names it already.
+                let message = message.strip_prefix(&format!("{file}: ")).unwrap_or(&message);
                 bars.suspend(|| report(&format!("{file}: {message}")));
                 done = Done::WithFailures;
             }

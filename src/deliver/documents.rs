@@ -42,6 +42,7 @@ pub(super) fn of(
 fn whole(job: &Job, transcript: Option<&Transcript>) -> Result<String> {
     let text = transcript.map_or_else(|| "{}".to_owned(), |transcript| transcript.render(Format::Json));
     let mut document: Value = serde_json::from_str(&text).context("the transcript is no JSON")?;
-    document["job"] = json!(job);
+    // Whether this very file has arrived is not for it to say.
+    document["job"] = json!(Job { deliveries: Vec::new(), ..job.clone() });
     Ok(serde_json::to_string_pretty(&document).context("cannot write the results of a job")? + "\n")
 }

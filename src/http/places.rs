@@ -25,7 +25,7 @@ struct NewUpload {
 }
 
 /// `POST /uploads`: an address to PUT a recording to, and the name to submit it under then.
-pub(super) async fn upload(State(service): State<Service>, body: Body) -> Result<(StatusCode, Json<Value>)> {
+pub(super) async fn upload(State(service): State<Service>, body: Body) -> Result<Json<Value>> {
     let body = read_whole(body, MAX_BODY_BYTES, "send {\"name\": \"talk.mp3\"} or nothing").await?;
     let wanted: NewUpload = if body.is_empty() { Ok(NewUpload::default()) } else { serde_json::from_slice(&body) }
         .map_err(|error| Refusal::bad_request("invalid_json", format!("the body is not {{\"name\": …}}: {error}")))?;
@@ -36,8 +36,7 @@ pub(super) async fn upload(State(service): State<Service>, body: Body) -> Result
     }
     let name = wanted.name.unwrap_or_default();
     let upload = blocking(move || new_upload(&intake.storage, intake.upload_bucket.as_deref(), &name)).await?;
-    let body = json!({"url": upload.url, "expires_at": upload.expires_at, "audio": upload.audio});
-    Ok((StatusCode::CREATED, Json(body)))
+    Ok(Json(json!({"url": upload.url, "expires_at": upload.expires_at, "audio": upload.audio})))
 }
 
 /// Which objects become jobs, by their keys; each is a list between commas.

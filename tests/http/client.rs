@@ -12,28 +12,28 @@ use crate::support::{Whisperq, fixture};
 const BOUNDARY: &str = "----between-the-parts";
 
 /// A `whisperq serve` that is ready for work; killed when dropped.
-pub(super) struct Service {
-    pub(super) whisperq: Whisperq,
-    pub(super) child: Child,
+pub(crate) struct Service {
+    pub(crate) whisperq: Whisperq,
+    pub(crate) child: Child,
     address: String,
     _log: BufReader<ChildStderr>,
 }
 
-pub(super) struct Response {
-    pub(super) status: u16,
+pub(crate) struct Response {
+    pub(crate) status: u16,
     head: String,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// A part of a form: its name, its file name where it is a file, its content.
-pub(super) type Part<'a> = (&'a str, Option<&'a str>, &'a [u8]);
+pub(crate) type Part<'a> = (&'a str, Option<&'a str>, &'a [u8]);
 
 impl Service {
-    pub(super) fn start(settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
         Self::start_on(Whisperq::new(), settings)
     }
 
-    pub(super) fn start_on(whisperq: Whisperq, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_on(whisperq: Whisperq, settings: &[(&str, &str)]) -> Self {
         let mut command = whisperq.command(&["serve"]);
         command.env("PORT", "0").env("WORKER_COUNT", "1").env("RUST_LOG", "off").envs(settings.iter().copied());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -48,20 +48,20 @@ impl Service {
         service
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub(super) fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         TcpStream::connect(&self.address).unwrap()
     }
 
-    pub(super) fn get(&self, path: &str) -> Response {
+    pub(crate) fn get(&self, path: &str) -> Response {
         self.request("GET", path, "", b"")
     }
 
     /// One request; `headers` are whole lines.
-    pub(super) fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Response {
+    pub(crate) fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Response {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
             body.len()
@@ -70,23 +70,23 @@ impl Service {
     }
 
     /// Sends these bytes and reads all that comes back. A service that answers early may close before all is sent.
-    pub(super) fn exchange(&self, bytes: &[u8]) -> Response {
+    pub(crate) fn exchange(&self, bytes: &[u8]) -> Response {
         let mut stream = self.connect();
         let _ = stream.write_all(bytes);
         Response::read(stream)
     }
 
-    pub(super) fn post_form(&self, path: &str, headers: &str, parts: &[Part<'_>]) -> Response {
+    pub(crate) fn post_form(&self, path: &str, headers: &str, parts: &[Part<'_>]) -> Response {
         let kind = format!("content-type: multipart/form-data; boundary={BOUNDARY}\r\n{headers}");
         self.request("POST", path, &kind, &form(parts))
     }
 
-    pub(super) fn post_json(&self, path: &str, json: &str) -> Response {
+    pub(crate) fn post_json(&self, path: &str, json: &str) -> Response {
         self.request("POST", path, "content-type: application/json\r\n", json.as_bytes())
     }
 
     /// Submits a recording and returns the id of its job.
-    pub(super) fn submit(&self, recording: &Path) -> String {
+    pub(crate) fn submit(&self, recording: &Path) -> String {
         let audio = std::fs::read(recording).unwrap();
         let answer = self.post_form("/jobs", "", &[("file", Some("talk.mp3"), &audio)]);
         assert_eq!(answer.status, 202, "{}", answer.text());
@@ -94,19 +94,19 @@ impl Service {
     }
 
     /// Submits the short sample and waits for its end.
-    pub(super) fn done(&self) -> Value {
+    pub(crate) fn done(&self) -> Value {
         let audio = std::fs::read(fixture("sample.wav")).unwrap();
         self.post_form("/jobs?wait=120", "", &[("file", Some("talk.wav"), &audio)]).json()
     }
 
     /// Waits for the end of a job, without asking again and again.
-    pub(super) fn ended(&self, id: &str) -> Value {
+    pub(crate) fn ended(&self, id: &str) -> Value {
         self.get(&format!("/jobs/{id}/events"));
         self.get(&format!("/jobs/{id}")).json()
     }
 
     /// Waits for the first words of a job.
-    pub(super) fn heard(&self, id: &str) {
+    pub(crate) fn heard(&self, id: &str) {
         let mut stream = self.connect();
         stream.write_all(format!("GET /jobs/{id}/events HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).unwrap();
         let mut lines = BufReader::new(stream).lines();
@@ -114,12 +114,12 @@ impl Service {
     }
 
     /// What lies in the folder of uploads.
-    pub(super) fn uploads(&self) -> usize {
+    pub(crate) fn uploads(&self) -> usize {
         std::fs::read_dir(self.whisperq.path("data/uploads")).unwrap().count()
     }
 
     /// Waits until the service is there again after its process died.
-    pub(super) fn back(&self) {
+    pub(crate) fn back(&self) {
         let ready = || {
             let mut stream = TcpStream::connect(&self.address).ok()?;
             stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;
@@ -130,13 +130,13 @@ impl Service {
         }
     }
 
-    pub(super) fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// The folder, for a service that starts where this one ended.
-    pub(super) fn end(mut self) -> (Option<i32>, Whisperq) {
+    pub(crate) fn end(mut self) -> (Option<i32>, Whisperq) {
         let code = self.child.wait().unwrap().code();
         (code, std::mem::replace(&mut self.whisperq, Whisperq::new()))
     }
@@ -150,7 +150,7 @@ impl Drop for Service {
 }
 
 impl Response {
-    pub(super) fn read(mut stream: TcpStream) -> Self {
+    pub(crate) fn read(mut stream: TcpStream) -> Self {
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
         let split = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
@@ -160,21 +160,21 @@ impl Response {
         Self { status, head, body }
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.head, self.text()))
     }
 
     /// The code of a refusal, whose shape is checked with it.
-    pub(super) fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let json = self.json();
         let error = json["error"].as_object().unwrap_or_else(|| panic!("{json}"));
         assert!(error.len() == 2 && !error["message"].as_str().unwrap().is_empty(), "{json}");
@@ -182,7 +182,7 @@ impl Response {
     }
 }
 
-pub(super) fn form(parts: &[Part<'_>]) -> Vec<u8> {
+pub(crate) fn form(parts: &[Part<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, file_name, content) in parts {
         let file_name = file_name.map(|name| format!("; filename=\"{name}\"")).unwrap_or_default();
@@ -196,6 +196,6 @@ pub(super) fn form(parts: &[Part<'_>]) -> Vec<u8> {
     body
 }
 
-pub(super) fn form_type() -> String {
+pub(crate) fn form_type() -> String {
     format!("content-type: multipart/form-data; boundary={BOUNDARY}\r\n")
 }

@@ -76,9 +76,8 @@ fn submit(app: &App, file: &str) -> String {
     let path = std::path::Path::new(file).canonicalize().unwrap();
     let bytes = path.metadata().unwrap().len();
     let source = Source { name: path.to_str().unwrap().to_owned(), version: None, bytes: Some(bytes) };
-    let mut job = app.intake().new_job(new_id(), FrontDoor::Cli, source, Options::default()).unwrap();
-    job.owner = None;
-    app.intake().queue.submit(job, unix_now_ms()).unwrap().id
+    let draft = app.intake().new_job(new_id(), FrontDoor::Cli, source, Options::default(), None).unwrap();
+    app.intake().submit(draft).unwrap().id
 }
 
 fn wait(app: &App, job: &str) -> JobState {

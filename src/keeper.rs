@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::queue::{Queue, TaskRef, unix_now_ms};
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
-use crate::storage::Storage;
+use crate::storage::{Kept, Storage};
 use crate::worker::Slot;
 
 /// How soon a cancelled job's worker learns of it.
@@ -160,7 +160,7 @@ impl Keeper {
     /// Forgets the secrets that no further attempt can need. The address of a webhook stays as long as its job: it may be told
     /// again.
     fn sweep_secrets(&self) -> Result<()> {
-        let (secrets, webhooks) = self.storage.jobs_with_secrets()?;
+        let Kept { secrets, webhooks } = self.storage.kept_secrets()?;
         let ids = |jobs: &[(String, bool)]| jobs.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
         for ((job_id, is_old), needed) in secrets.iter().zip(self.queue.need_secrets(&ids(&secrets))?) {
             if !needed.unwrap_or(!is_old) {

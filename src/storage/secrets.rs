@@ -39,6 +39,14 @@ pub struct Secrets {
     pub webhook: Option<String>,
 }
 
+/// Whose secrets there are: ids of jobs, and whether each file is so old that a job must have come of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    pub secrets: Vec<(String, bool)>,
+    /// Addresses of webhooks, which are kept longer.
+    pub webhooks: Vec<(String, bool)>,
+}
+
 /// The folder of secrets below one DATA_DIR.
 #[derive(Clone, Debug)]
 pub(super) struct Vault {
@@ -70,21 +78,19 @@ impl Vault {
         Ok(secrets)
     }
 
-    /// The jobs that have secrets here other than their webhook, and those that have only that; with each, whether it is so
-    /// old that a job must have come of it.
-    pub(super) fn jobs(&self) -> Result<(Vec<(String, bool)>, Vec<(String, bool)>)> {
-        let (mut jobs, mut webhooks) = (Vec::new(), Vec::new());
+    pub(super) fn kept(&self) -> Result<Kept> {
+        let mut kept = Kept::default();
         for file in std::fs::read_dir(&self.folder).context("cannot list the secrets")?.flatten() {
             let (path, name) = (file.path(), file.file_name().to_string_lossy().into_owned());
             let old = is_old(&path);
             match name.rsplit_once('.') {
-                Some((job_id, WEBHOOK)) => webhooks.push((job_id.to_owned(), old)),
+                Some((job_id, WEBHOOK)) => kept.webhooks.push((job_id.to_owned(), old)),
                 Some((_, PARTIAL)) if old => remove(&path)?,
                 Some((_, PARTIAL)) => {}
-                _ => jobs.push((name, old)),
+                _ => kept.secrets.push((name, old)),
             }
         }
-        Ok((jobs, webhooks))
+        Ok(kept)
     }
 
     /// Removes everything but the address of the webhook.
@@ -149,7 +155,8 @@ mod tests {
         vault.remove("job").unwrap();
         let left = vault.read("job").unwrap();
         assert_eq!((left.audio, left.webhook), (None, secrets.webhook));
-        assert_eq!(vault.jobs().unwrap(), (Vec::new(), vec![("job".to_owned(), false)]));
+        let kept = Kept { secrets: Vec::new(), webhooks: vec![("job".to_owned(), false)] };
+        assert_eq!(vault.kept().unwrap(), kept);
         vault.remove_webhook("job").unwrap();
         assert!(vault.read("job").unwrap().webhook.is_none());
     }

@@ -48,6 +48,36 @@ fn every_mistake_in_a_submit_has_its_status_and_code() {
         ("JSON without audio", 400, "file_missing", json("{}")),
         ("audio that is no base64", 400, "invalid_base64", json("{\"audio_base64\": \"%%\"}")),
         ("audio that is no text", 400, "invalid_base64", json("{\"audio_base64\": 7}")),
+        (
+            "a long idempotency key",
+            400,
+            "invalid_idempotency_key",
+            service.post_form("/jobs", &format!("idempotency-key: {}\r\n", "k".repeat(300)), &[file]),
+        ),
+        (
+            "a file under a wrong name",
+            400,
+            "invalid_option",
+            service.post_form("/jobs", "", &[("File", Some("a"), audio)]),
+        ),
+        (
+            "JSON with an option too long",
+            400,
+            "invalid_option",
+            json(&format!("{{\"audio_base64\": \"\", \"prompt\": \"{}\"}}", "x".repeat(140_000))),
+        ),
+        ("a wait that is no number", 400, "invalid_query", service.post_form("/jobs?wait=long", "", &[file])),
+    ];
+    assert_refused(answers);
+    let jobs = service.get("/jobs").json()["jobs"].as_array().unwrap().len();
+    assert_eq!(jobs, 0, "no mistake became a job");
+}
+
+#[test]
+fn every_mistake_about_an_address_has_its_status_and_code() {
+    let service = Service::start(&[]);
+    let json = |body: &str| service.post_json("/jobs", body);
+    assert_refused([
         ("a path as audio", 400, "address_not_allowed", json("{\"audio\": \"/etc/passwd\"}")),
         ("a file as audio", 400, "address_not_allowed", json("{\"audio\": \"file:///etc/passwd\"}")),
         ("audio on this machine", 400, "address_not_allowed", json("{\"audio\": \"http://2130706433/a.mp3\"}")),
@@ -75,27 +105,7 @@ fn every_mistake_in_a_submit_has_its_status_and_code() {
         ("an upload without a bucket", 501, "not_configured", service.request("POST", "/uploads", "", b"")),
         ("an event of nobody", 400, "invalid_event", service.request("POST", "/events/s3", "", b"{}")),
         ("sending again what is not there", 404, "not_found", service.request("POST", "/jobs/none/redeliver", "", b"")),
-        (
-            "a long idempotency key",
-            400,
-            "invalid_idempotency_key",
-            service.post_form("/jobs", &format!("idempotency-key: {}\r\n", "k".repeat(300)), &[file]),
-        ),
-        (
-            "a file under a wrong name",
-            400,
-            "invalid_option",
-            service.post_form("/jobs", "", &[("File", Some("a"), audio)]),
-        ),
-        (
-            "JSON with an option too long",
-            400,
-            "invalid_option",
-            json(&format!("{{\"audio_base64\": \"\", \"prompt\": \"{}\"}}", "x".repeat(140_000))),
-        ),
-        ("a wait that is no number", 400, "invalid_query", service.post_form("/jobs?wait=long", "", &[file])),
-    ];
-    assert_refused(answers);
+    ]);
     let jobs = service.get("/jobs").json()["jobs"].as_array().unwrap().len();
     assert_eq!(jobs, 0, "no mistake became a job");
 }

@@ -2,11 +2,14 @@
 //! library that most users have, and a proxy between that makes trouble.
 
 mod boto;
+mod damage;
 mod faults;
 mod journey;
 mod proxy;
 mod python;
 mod relay;
+mod site;
+mod transfers;
 mod webhook;
 mod weed;
 mod wire;

@@ -154,8 +154,9 @@ impl Transfer<'_> {
     }
 
     fn is_same(&self, headers: &HeaderMap) -> bool {
-        let first = self.headers.as_ref().and_then(|first| first.get(ETAG));
-        first.zip(headers.get(ETAG)).is_none_or(|(first, now)| first == now)
+        let same = |name| Some(self.headers.as_ref()?.get(&name)? == headers.get(&name)?);
+        // The time says something only where there is no ETag: copies of one file may have different ones.
+        same(ETAG).or_else(|| same(LAST_MODIFIED)).unwrap_or(true)
     }
 
     /// What only this version of the file has; without it the parts of two versions could be mixed.

@@ -34,11 +34,12 @@ check: ## Formatting, lints, documentation, dependencies
 	RUSTDOCFLAGS="--deny warnings" cargo doc --release --locked --no-deps --document-private-items
 	cargo deny --locked --config infra/deny.toml check bans licenses sources
 
-soak: build ## 1,800 engine calls in one process, watching memory; 1,000 kills; 5,000 random walks
+soak: build ## 1,800 engine calls in one process, watching memory; 1,000 kills; 5,000 random walks; 40 files from S3
 	@infra/fetch-model.sh tiny.en
 	KILLS=1000 cargo test --release --locked --lib killed_processes -- --nocapture
 	PROPTEST_CASES=5000 cargo test --release --locked --lib the_queue_does_what_its_model_does
 	SOAK_CALLS=1800 cargo test --release --locked --test integration soak -- --nocapture
+	SOAK_FILES=40 cargo test --release --locked --test integration the_engine_does_not_wait -- --nocapture
 
 build: setup ## Build target/release/whisperq for this machine
 	cargo build --release --locked

@@ -2,9 +2,11 @@
 //! library that most users have, and a proxy between that makes trouble.
 
 mod boto;
+mod busy;
 mod damage;
 mod faults;
 mod journey;
+mod many;
 mod proxy;
 mod python;
 mod relay;

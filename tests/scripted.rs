@@ -66,8 +66,12 @@ impl Answer {
 
     /// The same byte so often; `u64::MAX` for without end.
     pub(crate) fn repeated(status: u16, byte: u8, bytes: u64) -> Self {
-        let answer = Self::with_body(status, vec![byte; BLOCK_BYTES]);
-        Self { sent_bytes: bytes, declared_bytes: Some(bytes), ..answer }
+        Self::over_and_over(status, vec![byte; BLOCK_BYTES], bytes)
+    }
+
+    /// The same again and again, until so many bytes are sent.
+    pub(crate) fn over_and_over(status: u16, body: Vec<u8>, bytes: u64) -> Self {
+        Self { sent_bytes: bytes, declared_bytes: Some(bytes), ..Self::with_body(status, body) }
     }
 
     pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {

@@ -135,6 +135,12 @@ impl Service {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// The process that does the work, below the one that watches over it.
+    pub(crate) fn working_process(&self) -> rustix::process::Pid {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).unwrap();
+        rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap()
+    }
+
     /// The folder, for a service that starts where this one ended.
     pub(crate) fn end(mut self) -> (Option<i32>, Whisperq) {
         let code = self.child.wait().unwrap().code();

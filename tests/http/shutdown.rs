@@ -57,11 +57,6 @@ fn number(text: &str) -> Pid {
     Pid::from_raw(text.trim().parse().unwrap()).unwrap()
 }
 
-/// The process that does the work, below the one that watches over it.
-fn working_process(service: &Service) -> Pid {
-    number(&std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", service.child.id())).unwrap())
-}
-
 fn thread_of(process: Pid, name: &str) -> Pid {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap().map(|entry| entry.unwrap());
     let is_named = |folder: &std::path::Path| std::fs::read_to_string(folder.join("comm")).unwrap().trim() == name;
@@ -71,7 +66,7 @@ fn thread_of(process: Pid, name: &str) -> Pid {
 
 /// Aborts a process as the engine does, from the thread of a worker that is in the middle of a chunk.
 fn abort_at_work(service: &Service, worker: &str) {
-    let process = working_process(service);
+    let process = service.working_process();
     let database = service.whisperq.path("data/whisperq.db");
     let database = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let chunk = || -> Option<(String, i64)> {

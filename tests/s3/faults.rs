@@ -26,7 +26,7 @@ fn only_the_answer_that_was_meant_is_cut() {
     let paths = ["/a", "/b", "/a?again", "/a"];
     let bodies = paths.map(|path| get(&proxy.address, path).len());
     assert_eq!(bodies, [10, 10, 4, 10]);
-    assert_eq!((proxy.let_through("/a"), proxy.let_through(""), proxy.opened()), (24, 34, 4));
+    assert_eq!((proxy.let_through("/a"), proxy.let_through(""), proxy.opened(), proxy.struck()), (24, 34, 4, 1));
     assert_eq!(server.lines()[2], "GET /a?again");
     assert_eq!(server.asked()[0].header("host"), Some(proxy.address.as_str()), "the client's own");
 }

@@ -51,6 +51,8 @@ struct State {
     /// Both ends of each.
     connections: BTreeMap<u64, [TcpStream; 2]>,
     opened: u64,
+    /// Answers that were cut, held or changed.
+    struck: u64,
     /// Answers that stall just now, and how often such were released.
     held: usize,
     releases: u64,
@@ -144,6 +146,11 @@ impl Proxy {
         self.shared.state().opened
     }
 
+    /// How many answers it has cut, held or changed.
+    pub(crate) fn struck(&self) -> u64 {
+        self.shared.state().struck
+    }
+
     /// Returns when so many answers stall.
     pub(crate) fn wait_until_stalled(&self, answers: usize) {
         let short = |state: &mut State| state.held < answers;
@@ -205,6 +212,10 @@ impl Shared {
 
     pub(super) fn count(&self, path: &str, bytes: usize) {
         *self.state().let_through.entry(path.to_owned()).or_default() += bytes as u64;
+    }
+
+    pub(super) fn strike(&self) {
+        self.state().struck += 1;
     }
 
     /// Waits for `release`.

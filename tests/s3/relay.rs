@@ -134,6 +134,7 @@ impl Sink for Faulty<'_> {
             Fault::Cut(offset) | Fault::Stall(offset) | Fault::Corrupt(offset) => self.within(bytes, offset),
         };
         let Some(place) = place else { return self.send(bytes) };
+        self.shared.strike();
         let (before, after) = bytes.split_at(place);
         self.send(before)?;
         match self.fault {

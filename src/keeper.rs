@@ -10,13 +10,15 @@ use crate::error::{Error, Result};
 use crate::queue::{Queue, TaskRef, unix_now_ms};
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
-use crate::storage::{Kept, Storage};
+use crate::storage::Storage;
 use crate::worker::Slot;
 
 /// How soon a cancelled job's worker learns of it.
 const LOOK: Duration = Duration::from_millis(250);
 /// Due retries, dead processes and old files are looked for this often.
 const CHORES: Duration = Duration::from_secs(1);
+/// The addresses of webhooks, of which there are as many as jobs, are looked through this often.
+const WEBHOOKS: Duration = Duration::from_secs(3600);
 /// Space that removed jobs have left is given back by so many pages a time: ten milliseconds.
 const PAGES_AT_ONCE: u32 = 256;
 /// Leases are renewed this many times within one.
@@ -51,7 +53,7 @@ impl Keeper {
         let beat = self.lease / BEATS_PER_LEASE;
         let mut last_beat = Instant::now();
         let mut last_wall_ms = unix_now_ms();
-        let mut last_chores: Option<Instant> = None;
+        let (mut last_chores, mut last_webhooks): (Option<Instant>, Option<Instant>) = (None, None);
         let mut reap_from = Instant::now() + self.lease;
         while !stop.wait(LOOK.min(beat)) {
             self.report("look after running work", self.look(&mut seen));
@@ -70,6 +72,10 @@ impl Keeper {
             if last_chores.is_none_or(|last| last.elapsed() >= CHORES) {
                 self.report("do the chores of the queue", self.chores(Instant::now() >= reap_from));
                 last_chores = Some(Instant::now());
+            }
+            if last_webhooks.is_none_or(|last| last.elapsed() >= WEBHOOKS) {
+                self.report("forget webhooks", self.sweep_webhooks());
+                last_webhooks = Some(Instant::now());
             }
         }
         self.report("clear the spool", self.sweep());
@@ -157,17 +163,21 @@ impl Keeper {
         Ok(())
     }
 
-    /// Forgets the secrets that no further attempt can need. The address of a webhook stays as long as its job: it may be told
-    /// again.
+    /// Forgets the secrets that no further attempt can need.
     fn sweep_secrets(&self) -> Result<()> {
-        let Kept { secrets, webhooks } = self.storage.kept_secrets()?;
-        let ids = |jobs: &[(String, bool)]| jobs.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
-        for ((job_id, is_old), needed) in secrets.iter().zip(self.queue.need_secrets(&ids(&secrets))?) {
+        let secrets = self.storage.jobs_with_secrets()?;
+        for ((job_id, is_old), needed) in secrets.iter().zip(self.queue.need_secrets(&secrets)?) {
             if !needed.unwrap_or(!is_old) {
                 self.report("forget the secrets of a job", self.storage.forget_secrets(job_id));
             }
         }
-        for ((job_id, is_old), known) in webhooks.iter().zip(self.queue.need_secrets(&ids(&webhooks))?) {
+        Ok(())
+    }
+
+    /// The address of a webhook stays as long as its job: it may be told again.
+    fn sweep_webhooks(&self) -> Result<()> {
+        let webhooks = self.storage.jobs_with_webhooks()?;
+        for ((job_id, is_old), known) in webhooks.iter().zip(self.queue.need_secrets(&webhooks)?) {
             if known.is_none() && *is_old {
                 self.report("forget a webhook", self.storage.forget_webhook(job_id));
             }

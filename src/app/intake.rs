@@ -149,7 +149,8 @@ impl Intake {
         if let Some(place) = options.output_uri.take().filter(|place| !place.trim().is_empty()) {
             let shown = self.storage.check_output(&place, secrets.s3_config.is_some())?;
             options.output_uri = Some(shown.clone());
-            secrets.output_uri = (shown != place).then_some(place);
+            // Its presence also says that the user's own keys open it, which they do not where OUTPUT_URI leads.
+            secrets.output_uri = (shown != place || secrets.s3_config.is_some()).then_some(place);
         }
         Ok(options)
     }

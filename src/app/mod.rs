@@ -38,7 +38,7 @@ const LARGE_FETCHERS: usize = 4;
 /// Small ones, which wait for no large one.
 const SMALL_FETCHERS: usize = 8;
 /// Results that are carried away at the same time; all of that is waiting for those who take them.
-const DELIVERERS: usize = 4;
+const DELIVERERS: usize = 8;
 /// Of each, as many are decoded at the same time: that takes a core.
 const DECODERS: usize = 2;
 /// A thread that does not stop within this when told to is not waited for.

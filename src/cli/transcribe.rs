@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use super::output::Output;
 use super::progress::Bars;
 use super::{Done, interrupt, report};
-use crate::app::{App, Source};
+use crate::app::{App, Intake, Source};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::job::{FrontDoor, Job, JobState, Options};
@@ -133,22 +133,22 @@ pub(super) fn run(args: Args, mut config: Config) -> Result<Done> {
 fn submit(app: &App, files: &[String], options: &Options) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for file in files {
-        let job = match source(file) {
-            Ok(source) => {
-                let intake = app.intake();
-                let draft = intake.new_job(new_id(), FrontDoor::Cli, source, options.clone(), None);
-                draft.and_then(|mut draft| {
-                    draft.job.owner = Some(intake.process_id.clone());
-                    let submitted = intake.resume_or_submit(draft)?;
-                    tracing::info!(job = submitted.id, resumed = submitted.resumed, "submitted");
-                    Ok(submitted.id)
-                })
-            }
-            Err(error) => Err(error),
+        let job = match source(file).and_then(|source| submit_one(app.intake(), source, options)) {
+            // What is wrong with one of them.
+            Err(error @ Error::InvalidInput { .. }) => Err(error),
+            submitted => Ok(submitted?),
         };
         items.push(Item { file: file.clone(), job });
     }
     Ok(items)
+}
+
+fn submit_one(intake: &Intake, source: Source, options: &Options) -> Result<String> {
+    let mut draft = intake.new_job(new_id(), FrontDoor::Cli, source, options.clone(), None)?;
+    draft.job.owner = Some(intake.process_id.clone());
+    let submitted = intake.resume_or_submit(draft)?;
+    tracing::info!(job = submitted.id, resumed = submitted.resumed, "submitted");
+    Ok(submitted.id)
 }
 
 /// A file, by its full path, or an address.

@@ -248,7 +248,8 @@ fn bucket(name: &str, value: Option<String>, allowed: &str) -> Result<Option<Str
     if is_name && (!needs_scheme || value.starts_with("s3://")) {
         return Ok(Some(value));
     }
-    Err(refused(name, &value, allowed))
+    // The query of an address may be a signature.
+    Err(refused(name, value.split('?').next().unwrap_or_default(), allowed))
 }
 
 /// None are for ever.
@@ -344,6 +345,18 @@ mod tests {
         let config = read(&[("HF_TOKEN", "hf_0123")]).unwrap();
         assert_eq!(config.hf_token.as_ref().map(Secret::reveal), Some("hf_0123"));
         assert!(!format!("{config:?}").contains("0123"));
+    }
+
+    #[test]
+    fn buckets_are_named_and_never_signed_for() {
+        let config = read(&[("OUTPUT_URI", "s3://talks/out"), ("UPLOAD_BUCKET", "talks/in")]).unwrap();
+        assert_eq!(config.output_uri.as_deref(), Some("s3://talks/out"));
+        assert_eq!(config.upload_bucket.as_deref(), Some("talks/in"));
+        assert!(refusal(&[("OUTPUT_URI", "talks")]).contains("s3://bucket/prefix"));
+        let refused = refusal(&[("OUTPUT_URI", "https://a/b?X-Amz-Signature=0123")]);
+        assert!(refused.contains("https://a/b is not") && !refused.contains("0123"), "{refused}");
+        assert!(read(&[("ALLOW_PRIVATE_URLS", "true")]).unwrap().allow_private_urls);
+        assert!(refusal(&[("S3_FORCE_PATH_STYLE", "yes")]).contains("true or false"));
     }
 
     #[test]

@@ -51,8 +51,9 @@ impl Deliver {
     fn output(&self, claim: &Claim, job: &Job, transcript: Option<&Transcript>, control: &Control) -> Result<()> {
         let secrets = self.storage.secrets(&job.id)?;
         let Some(place) = secrets.output_uri.as_ref().or(claim.options.output_uri.as_ref()) else { return Ok(()) };
+        let keys = secrets.s3_config.as_ref().filter(|_| secrets.output_uri.is_some());
         for (address, document) in documents::of(job, transcript, place, &claim.options.output_formats)? {
-            let to = Output { address: &address, keys: secrets.s3_config.as_ref() };
+            let to = Output { address: &address, keys };
             self.storage.write(&to, document.into_bytes(), &mut || go_on(control))?;
         }
         Ok(())

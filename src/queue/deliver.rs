@@ -63,16 +63,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether each of `job_ids` may still need its secrets other than the webhook's address, as a failed one does that may be
+    /// Whether each of `jobs` (its id, and what the caller knows of it) may still need its secrets other than the webhook's address, as a failed one does that may be
     /// tried again; `None` where there is no such job.
-    pub fn need_secrets(&self, job_ids: &[String]) -> Result<Vec<Option<bool>>> {
+    pub fn need_secrets(&self, jobs: &[(String, bool)]) -> Result<Vec<Option<bool>>> {
         self.db.read(|conn| {
             let mut needs = conn.statement(
                 "select state not in ('completed', 'cancelled') or exists (
                      select 1 from tasks where job_pk = pk and kind = 'deliver' and tasks.state not in ('done', 'cancelled'))
                  from jobs where id = ?1",
             )?;
-            job_ids.iter().map(|id| Ok(needs.query_row([id], |row| row.get(0)).optional()?)).collect()
+            jobs.iter().map(|(id, _)| Ok(needs.query_row([id], |row| row.get(0)).optional()?)).collect()
         })
     }
 }

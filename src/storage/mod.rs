@@ -21,7 +21,7 @@ pub use notification::{Created, Notification};
 pub use remote::{Recording, Version, Wanted};
 use s3::{Object, S3};
 use secrets::Vault;
-pub use secrets::{Kept, S3Config, Secrets};
+pub use secrets::{S3Config, Secrets};
 pub use uploads::{Incoming, Uploads};
 
 /// How the source of a job begins that was sent to the service; its file's own name follows.
@@ -153,8 +153,15 @@ impl Storage {
         self.inner.vault.read(job_id)
     }
 
-    pub fn kept_secrets(&self) -> Result<Kept> {
-        self.inner.vault.kept()
+    /// The jobs that have secrets here other than the address of their webhook, and whether each is so old that a job must
+    /// have come of it.
+    pub fn jobs_with_secrets(&self) -> Result<Vec<(String, bool)>> {
+        self.inner.vault.jobs()
+    }
+
+    /// The same for the addresses of webhooks.
+    pub fn jobs_with_webhooks(&self) -> Result<Vec<(String, bool)>> {
+        self.inner.vault.webhooks()
     }
 
     /// Forgets everything but the address of the job's webhook.

@@ -4,7 +4,7 @@
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::uploads::{is_old, remove, sync};
 use crate::error::Result;
 
-const WEBHOOK: &str = "webhook";
+const WEBHOOKS: &str = "webhooks";
 const PARTIAL: &str = "part";
 
 /// The keys to a user's own bucket, under the names that RunPod's clients send.
@@ -39,25 +39,20 @@ pub struct Secrets {
     pub webhook: Option<String>,
 }
 
-/// Whose secrets there are: ids of jobs, and whether each file is so old that a job must have come of it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    pub secrets: Vec<(String, bool)>,
-    /// Addresses of webhooks, which are kept longer.
-    pub webhooks: Vec<(String, bool)>,
-}
-
 /// The folder of secrets below one DATA_DIR.
 #[derive(Clone, Debug)]
 pub(super) struct Vault {
     folder: PathBuf,
+    /// Apart, because they are kept as long as their jobs and become many.
+    webhooks: PathBuf,
 }
 
 impl Vault {
     pub(super) fn open(folder: PathBuf) -> Result<Self> {
-        let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        created.with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { folder })
+        let webhooks = folder.join(WEBHOOKS);
+        let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&webhooks);
+        created.with_context(|| format!("cannot create {}", webhooks.display()))?;
+        Ok(Self { folder, webhooks })
     }
 
     /// Stores the secrets of a job that is about to be submitted, so that they survive a loss of power; nothing where there
@@ -67,30 +62,26 @@ impl Vault {
             let text = serde_json::to_string(secrets).context("cannot write the secrets of a job")?;
             self.store(&self.folder.join(job_id), &text)?;
         }
-        secrets.webhook.as_ref().map_or(Ok(()), |webhook| self.store(&self.webhook(job_id), webhook))
+        secrets.webhook.as_ref().map_or(Ok(()), |webhook| self.store(&self.webhooks.join(job_id), webhook))
     }
 
     pub(super) fn read(&self, job_id: &str) -> Result<Secrets> {
         let text = read(&self.folder.join(job_id))?;
         let secrets = text.map(|text| serde_json::from_str(&text)).transpose();
         let mut secrets: Secrets = secrets.context("the secrets of the job cannot be read")?.unwrap_or_default();
-        secrets.webhook = read(&self.webhook(job_id))?;
+        secrets.webhook = read(&self.webhooks.join(job_id))?;
         Ok(secrets)
     }
 
-    pub(super) fn kept(&self) -> Result<Kept> {
-        let mut kept = Kept::default();
-        for file in std::fs::read_dir(&self.folder).context("cannot list the secrets")?.flatten() {
-            let (path, name) = (file.path(), file.file_name().to_string_lossy().into_owned());
-            let old = is_old(&path);
-            match name.rsplit_once('.') {
-                Some((job_id, WEBHOOK)) => kept.webhooks.push((job_id.to_owned(), old)),
-                Some((_, PARTIAL)) if old => remove(&path)?,
-                Some((_, PARTIAL)) => {}
-                _ => kept.secrets.push((name, old)),
-            }
-        }
-        Ok(kept)
+    /// The jobs that have secrets here other than the address of their webhook, and whether each is so old that a job must
+    /// have come of it.
+    pub(super) fn jobs(&self) -> Result<Vec<(String, bool)>> {
+        list(&self.folder)
+    }
+
+    /// The same for the addresses of webhooks.
+    pub(super) fn webhooks(&self) -> Result<Vec<(String, bool)>> {
+        list(&self.webhooks)
     }
 
     /// Removes everything but the address of the webhook.
@@ -99,14 +90,10 @@ impl Vault {
     }
 
     pub(super) fn remove_webhook(&self, job_id: &str) -> Result<()> {
-        remove(&self.webhook(job_id))
+        remove(&self.webhooks.join(job_id))
     }
 
-    fn webhook(&self, job_id: &str) -> PathBuf {
-        self.folder.join(format!("{job_id}.{WEBHOOK}"))
-    }
-
-    fn store(&self, path: &std::path::Path, text: &str) -> Result<()> {
+    fn store(&self, path: &Path, text: &str) -> Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{PARTIAL}"));
         let partial = PathBuf::from(name);
@@ -115,13 +102,27 @@ impl Vault {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&partial, path)?;
-            sync(&self.folder)
+            sync(path.parent().unwrap_or(&self.folder))
         };
         Ok(write().context("cannot store the secrets of a job")?)
     }
 }
 
-fn read(path: &std::path::Path) -> Result<Option<String>> {
+fn list(folder: &Path) -> Result<Vec<(String, bool)>> {
+    let mut jobs = Vec::new();
+    for file in std::fs::read_dir(folder).context("cannot list the secrets")?.flatten() {
+        let (path, name) = (file.path(), file.file_name().to_string_lossy().into_owned());
+        let partial = path.extension().is_some_and(|extension| extension == PARTIAL);
+        if partial && is_old(&path) {
+            remove(&path)?;
+        } else if !partial && name != WEBHOOKS {
+            jobs.push((name, is_old(&path)));
+        }
+    }
+    Ok(jobs)
+}
+
+fn read(path: &Path) -> Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -145,7 +146,7 @@ mod tests {
             ..Secrets::default()
         };
         vault.write("job", &secrets).unwrap();
-        for name in ["job", "job.webhook"] {
+        for name in ["job", "webhooks/job"] {
             let mode = std::fs::metadata(folder.path().join("secrets").join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
@@ -155,8 +156,7 @@ mod tests {
         vault.remove("job").unwrap();
         let left = vault.read("job").unwrap();
         assert_eq!((left.audio, left.webhook), (None, secrets.webhook));
-        let kept = Kept { secrets: Vec::new(), webhooks: vec![("job".to_owned(), false)] };
-        assert_eq!(vault.kept().unwrap(), kept);
+        assert_eq!((vault.jobs().unwrap(), vault.webhooks().unwrap()), (Vec::new(), vec![("job".to_owned(), false)]));
         vault.remove_webhook("job").unwrap();
         assert!(vault.read("job").unwrap().webhook.is_none());
     }

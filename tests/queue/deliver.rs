@@ -161,7 +161,7 @@ pub(super) fn only_an_ended_job_that_names_a_place_can_send_again() {
 pub(super) fn secrets_are_needed_until_nothing_can_be_tried_again() {
     let bench = Bench::new();
     let id = completed(&bench);
-    let needed = |id: &str| bench.queue.need_secrets(&[id.to_owned()]).unwrap()[0];
+    let needed = |id: &str| bench.queue.need_secrets(&[(id.to_owned(), false)]).unwrap()[0];
     assert_eq!(needed(&id), Some(true), "they are needed to deliver");
     for _ in 0..2 {
         bench.queue.finish_delivery(next(&bench).2.task, NOW).unwrap();

@@ -5,12 +5,12 @@ use std::panic::catch_unwind;
 
 use whisperq::db::weaken::{self, Weakened};
 
-use super::{endings, errors, fence, leases, life, order, process, retain, retry, schema, stream, submit};
+use super::{deliver, endings, errors, fence, leases, life, order, process, retain, retry, schema, stream, submit};
 
 /// What the guard is for, its SQL, what stands there without it, and the test that fails then.
 type Mutant = (&'static str, &'static str, &'static str, fn());
 
-const MUTANTS: [Mutant; 42] = [
+const MUTANTS: [Mutant; 46] = [
     (
         "a finish names its attempt",
         "where id = :id and attempt = :attempt and state = 'running' returning job_pk, pass",
@@ -262,6 +262,30 @@ const MUTANTS: [Mutant; 42] = [
         "chunks = chunks + excluded.chunks",
         "chunks = chunks",
         retry::a_retry_keeps_the_finished_chunks_and_does_the_others,
+    ),
+    (
+        "a message waits for the files",
+        "iif(:before is null, 'queued', 'blocked')",
+        "iif(:before is null, 'queued', 'queued')",
+        deliver::files_go_first_and_the_message_tells_what_became_of_them,
+    ),
+    (
+        "a delivery that is under way is not begun again",
+        "finished_at_ms = null where state in ('done', 'failed', 'cancelled') returning id",
+        "finished_at_ms = null returning id",
+        deliver::results_can_be_sent_again_whatever_became_of_them,
+    ),
+    (
+        "the version that was fetched first stays",
+        "set source_version = coalesce(source_version, ?2)",
+        "set source_version = ?2",
+        deliver::the_version_that_was_fetched_first_is_the_one_that_counts,
+    ),
+    (
+        "secrets stay until what needs them has arrived",
+        "where job_pk = pk and kind = 'deliver' and tasks.state not in",
+        "where job_pk = pk and kind = 'none' and tasks.state not in",
+        deliver::secrets_are_needed_until_nothing_can_be_tried_again,
     ),
 ];
 

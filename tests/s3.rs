@@ -1,6 +1,7 @@
 //! Recordings from S3 and from anywhere, transcripts to S3, and word of it: with a real server that speaks S3, the
 //! library that most users have, and a proxy between that makes trouble.
 
+mod bad_inputs;
 mod boto;
 mod busy;
 mod damage;

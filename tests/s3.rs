@@ -11,6 +11,7 @@ mod many;
 mod proxy;
 mod python;
 mod relay;
+mod secrets;
 mod site;
 mod transfers;
 mod webhook;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
+use std::time::{Duration, Instant};
 
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, LOCATION,
@@ -14,6 +15,8 @@ use super::outbound::{Outbound, OutboundError, Target, Wait, block_on, patiently
 const MAX_REDIRECTS: usize = 5;
 /// Tries in a row that bring nothing new.
 const MAX_VAIN_TRIES: u32 = 4;
+/// On average, over all connections: there are only so many transfers at a time, and who drips holds up the others.
+const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
 
 /// A recording that is whole.
 #[derive(Clone, Debug)]
@@ -32,6 +35,7 @@ struct Transfer<'a> {
     done: u64,
     /// What came with the first of it.
     headers: Option<HeaderMap>,
+    begun: Instant,
 }
 
 impl Fetched {
@@ -50,7 +54,8 @@ impl Outbound {
         max_bytes: u64,
         wait: &mut Wait,
     ) -> Result<Fetched, OutboundError> {
-        let transfer = Transfer { outbound: self, target, max_bytes, file, done: 0, headers: None };
+        let transfer =
+            Transfer { outbound: self, target, max_bytes, file, done: 0, headers: None, begun: Instant::now() };
         block_on(transfer.run(wait))?
     }
 }
@@ -63,6 +68,9 @@ impl Transfer<'_> {
                 Ok(()) => return Ok(Fetched { bytes: self.done, headers: self.headers.unwrap_or_default() }),
                 Err(error) => error,
             };
+            if self.is_too_slow() {
+                return Err(too_slow());
+            }
             vain = if self.done > farthest { 1 } else { vain + 1 };
             farthest = farthest.max(self.done);
             if vain == MAX_VAIN_TRIES || !error.may_pass() {
@@ -88,6 +96,9 @@ impl Transfer<'_> {
             }
             self.file.write_all(&piece).map_err(OutboundError::Write)?;
             self.done += piece.len() as u64;
+            if self.is_too_slow() {
+                return Err(too_slow());
+            }
         }
         match expected {
             Some(expected) if self.done != expected => {
@@ -147,6 +158,11 @@ impl Transfer<'_> {
         }
     }
 
+    fn is_too_slow(&self) -> bool {
+        let needed = Duration::from_secs(self.done / SLOWEST_BYTES_PER_SECOND);
+        self.begun.elapsed() > self.outbound.patience.transfer + needed
+    }
+
     fn start_over(&mut self) -> Result<(), OutboundError> {
         self.done = 0;
         self.headers = None;
@@ -176,6 +192,10 @@ impl OutboundError {
             _ => false,
         }
     }
+}
+
+fn too_slow() -> OutboundError {
+    OutboundError::BrokenOff(format!("it comes slower than {} kB/s", SLOWEST_BYTES_PER_SECOND / 1024))
 }
 
 fn is_redirect(status: StatusCode) -> bool {

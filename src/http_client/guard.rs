@@ -7,12 +7,14 @@ use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// What lies in IPv4 but not on the public internet, by prefix and its length (IANA's registry of special-purpose addresses).
-const SPECIAL_V4: [(Ipv4Addr, u32); 15] = [
+const SPECIAL_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
     (Ipv4Addr::new(169, 254, 0, 0), 16),
+    // Not in the registry: what Azure's machines are steered from.
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
     (Ipv4Addr::new(192, 0, 0, 0), 24),
     (Ipv4Addr::new(192, 0, 2, 0), 24),
@@ -117,6 +119,7 @@ mod tests {
             "http://127.1/",
             "http://0/",
             "http://169.254.169.254/latest/meta-data/",
+            "http://168.63.129.16/",
             "http://10.1.2.3/",
             "http://172.31.255.255/",
             "http://192.168.0.1/",

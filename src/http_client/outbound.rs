@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 const TICK: Duration = Duration::from_millis(250);
 /// What is kept of an answer that is only looked at; an error in XML is a few hundred bytes.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
+const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
 /// A slower upload than this is given up.
 const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
 
@@ -92,6 +93,8 @@ pub struct Patience {
     pub silence: Duration,
     /// Before the second try; each further one waits twice as long.
     pub pause: Duration,
+    /// How long a transfer may take beyond what its length needs at the slowest rate allowed.
+    pub transfer: Duration,
 }
 
 /// The client; clones share its connections.
@@ -105,7 +108,7 @@ pub struct Outbound {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { silence: Duration::from_secs(30), pause: Duration::from_millis(500) }
+        Self { silence: Duration::from_secs(30), pause: Duration::from_millis(500), transfer: Duration::from_secs(60) }
     }
 }
 
@@ -186,18 +189,22 @@ impl Outbound {
         Ok(headers.fold(request, |request, (name, value)| request.header(name, value)))
     }
 
-    /// Reads the beginning of what was answered.
+    /// Reads the beginning of what was answered, unless that is a yes, and not for long: a server that drips would hold up
+    /// everyone else.
     pub(super) async fn answer(&self, mut response: Response, wait: &mut Wait<'_>) -> Result<Answer, OutboundError> {
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let (status, headers) = (response.status(), response.headers().clone());
+        let until = Instant::now() + MAX_ANSWER_TIME.min(self.patience.silence);
         let mut body = Vec::new();
-        while let Some(piece) = patiently(response.chunk(), self.patience.silence, wait).await? {
-            body.extend_from_slice(&piece);
-            if body.len() >= MAX_ANSWER_BYTES {
-                body.truncate(MAX_ANSWER_BYTES);
-                break;
+        while !status.is_success() && body.len() < MAX_ANSWER_BYTES {
+            let left = until.saturating_duration_since(Instant::now());
+            match patiently(response.chunk(), left, wait).await {
+                Ok(Some(piece)) => body.extend_from_slice(&piece),
+                Err(error @ OutboundError::Stopped(_)) => return Err(error),
+                Ok(None) | Err(_) => break,
             }
         }
-        Ok(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+        body.truncate(MAX_ANSWER_BYTES);
+        Ok(Answer { status: status.as_u16(), headers, body: String::from_utf8_lossy(&body).into_owned() })
     }
 }
 

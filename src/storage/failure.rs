@@ -6,6 +6,8 @@ use crate::http_client::{Answer, OutboundError};
 
 /// S3's own names of what is not there.
 const NOT_THERE: [&str; 3] = ["NoSuchKey", "NoSuchBucket", "NoSuchVersion"];
+const AGAIN: &str = "trying again may help";
+const NOT_AGAIN: &str = "trying again as it is does not help";
 const EXPIRED: [&str; 3] = ["ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed"];
 /// Where a bucket lies in another region than the one that signed.
 const ELSEWHERE: [&str; 4] =
@@ -71,17 +73,28 @@ pub(super) fn unheard(shown: &str, answer: &Answer) -> Error {
     }
 }
 
+/// Of a document that was not taken. Rights and buckets are mended within the hours in which it is tried; only a signature
+/// whose time is over stays so.
+pub(super) fn unwritten(shown: &str, answer: &Answer) -> Error {
+    match refused(shown, answer) {
+        Error::InvalidInput { code, message } if code != "expired" => {
+            Error::Transient { code, message: message.replace(NOT_AGAIN, AGAIN) }
+        }
+        error => error,
+    }
+}
+
 /// What arrived is not what was sent.
 pub(super) fn damaged(shown: &str) -> Error {
     transient("transfer_failed", shown, "arrived damaged (its checksum is wrong)")
 }
 
 pub(super) fn invalid(code: &'static str, shown: &str, why: &str) -> Error {
-    Error::invalid(code, format!("{shown}: {why}; trying again as it is does not help"))
+    Error::invalid(code, format!("{shown}: {why}; {NOT_AGAIN}"))
 }
 
-fn transient(code: &'static str, shown: &str, why: &str) -> Error {
-    Error::Transient { code, message: format!("{shown}: {why}; trying again may help") }
+pub(super) fn transient(code: &'static str, shown: &str, why: &str) -> Error {
+    Error::Transient { code, message: format!("{shown}: {why}; {AGAIN}") }
 }
 
 /// The text of an element in S3's errors, which have no attributes and nothing nested.

@@ -40,8 +40,11 @@ impl Site {
 
     /// One that gives a connection up on which nothing comes for so long.
     pub(super) fn with_silence(silence: Duration) -> Self {
+        Self::with(Patience { silence, pause: Duration::from_millis(5), ..Patience::default() })
+    }
+
+    pub(super) fn with(patience: Patience) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let patience = Patience { silence, pause: Duration::from_millis(5) };
         let settings = Settings { allow_private: true, patience, ..Settings::new(folder.path().to_owned()) };
         let storage = Storage::open(&settings).unwrap();
         Self { folder, storage }
@@ -58,7 +61,7 @@ impl Site {
         max_bytes: u64,
         wait: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Vec<u8>> {
-        let wanted = Wanted { job_id: JOB, attempt: 1, source, version: None, max_bytes };
+        let wanted = Wanted { job_id: JOB, attempt: 1, source, sealed: &[], version: None, max_bytes };
         let recording = self.storage.recording(&wanted, wait);
         let content = recording.map(|recording| {
             let content = std::fs::read(recording.path()).unwrap();

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use whisperq::error::Error;
+use whisperq::http_client::Patience;
 
 use super::proxy::Fault;
 use super::site::{Object, SIZE, Site, assert_may_pass, noise};
@@ -137,6 +138,15 @@ fn a_transfer_that_always_ends_at_the_same_place_is_given_up_after_few_tries() {
         assert!(message.contains("broke off"), "{message}");
         assert_eq!(server.asked().len(), 4);
     }
+}
+
+#[test]
+fn a_transfer_that_drips_is_given_up_though_it_never_falls_silent() {
+    let site = Site::with(Patience { transfer: Duration::from_millis(200), ..Patience::default() });
+    let object = Object::new("dripping");
+    object.proxy.on("dripping", 1, Fault::Slow(32 << 10));
+    let said = assert_may_pass(site.fetch(&object.url()), "transfer_failed");
+    assert!(said.contains("slower than 64 kB/s"), "{said}");
 }
 
 #[test]

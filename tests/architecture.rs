@@ -123,7 +123,7 @@ const OWNERS: [(&str, &[&str]); 45] = [
     ("rustix", &["audio", "db", "supervise"]),
     ("rustls", &["http_client"]),
     ("sha1", &["models"]),
-    ("sha2", &["deliver"]),
+    ("sha2", &["deliver", "app"]),
     ("signal_hook", &["supervise", "cli"]),
     ("std::env", &["config"]),
     ("subtle", &["http"]),

@@ -1,5 +1,7 @@
 //! How a front door turns what a user asked for into a job of the served model.
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Result};
 use crate::job::{FrontDoor, NewJob, Options};
 use crate::models::{self, ModelFile};
@@ -38,13 +40,18 @@ pub struct Source {
     pub bytes: Option<u64>,
 }
 
+/// Tells addresses apart whose secret parts differ, and tells nothing of them.
+fn digest(address: &str) -> String {
+    Sha256::digest(address).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Source {
     /// A place outside this machine, as a user wrote it.
     ///
     /// # Errors
     /// `InvalidInput` with `address_not_allowed` for a path on this machine, which only its command line may name.
     pub fn address(address: &str) -> Result<Self> {
-        let name = address.trim().to_owned();
+        let name = address.to_owned();
         if !is_address(&name) {
             let message =
                 "audio is no address that can be fetched: allowed are s3://bucket/key, https:// and http:// addresses";
@@ -71,9 +78,14 @@ impl Intake {
     ) -> Result<Draft> {
         self.check_model(options.model.as_deref().unwrap_or_default())?;
         let language = self.language(&options)?;
+        if let Some(keys) = &keys {
+            self.storage.check_keys(keys)?;
+        }
         let mut secrets = Secrets { s3_config: keys, ..Secrets::default() };
         let source_name = self.open_part(source.name, &mut secrets)?;
         let mut options = self.without_secrets(options, &mut secrets)?;
+        options.sealed = secrets.parts();
+        options.audio_digest = secrets.audio.as_ref().map(|audio| digest(audio));
         // Whoever sits at a command line sees the transcript there.
         if options.output_uri.is_none() && front_door != FrontDoor::Cli {
             options.output_uri.clone_from(&self.output_uri);

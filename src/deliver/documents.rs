@@ -7,35 +7,31 @@ use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::transcript::{Format, Transcript};
 
-/// Address and content of each file. Below an `s3://` place there is `{job id}.json` and one file for each format; an address
-/// that takes one file by PUT gets the JSON, or the one format that was asked for.
-pub(super) fn of(
-    job: &Job,
-    transcript: Option<&Transcript>,
-    place: &str,
-    formats: &[String],
-) -> Result<Vec<(String, String)>> {
-    let formats = formats.iter().map(|name| name.parse()).collect::<Result<Vec<Format>, _>>();
-    let formats = formats.map_err(|error| Error::invalid("invalid_option", format!("output_formats: {error}")))?;
-    let formats: Vec<Format> = formats.into_iter().filter(|format| *format != Format::Json).collect();
+/// Address and format of each file; `None` is the JSON with the job in it. Below an `s3://` place there is that, and one file
+/// for each format; an address that takes one file by PUT gets the JSON, or the one format that was asked for.
+pub(super) fn of(job: &Job, completed: bool, place: &str, formats: &[String]) -> Result<Vec<(String, Option<Format>)>> {
+    let asked = formats.iter().map(|name| name.parse()).collect::<Result<Vec<Format>, _>>();
+    let asked = asked.map_err(|error| Error::invalid("invalid_option", format!("output_formats: {error}")))?;
+    let wanted = |format: &Format| *format != Format::Json && asked.contains(format);
+    let formats: Vec<Format> = Format::ALL.into_iter().filter(wanted).collect();
     if !place.starts_with("s3://") {
-        let document = match (formats.as_slice(), transcript) {
-            ([format], Some(transcript)) => transcript.render(*format),
-            // There is nothing to write in another form about a job that failed.
-            ([_], None) => return Ok(Vec::new()),
-            _ => whole(job, transcript)?,
-        };
-        return Ok(vec![(place.to_owned(), document)]);
+        let only = formats.first().copied().filter(|_| asked.len() == 1);
+        // There is nothing to write in another form about a job that failed.
+        let silent = only.is_some() && !completed;
+        return Ok(if silent { Vec::new() } else { vec![(place.to_owned(), only)] });
     }
     let separator = if place.ends_with('/') { "" } else { "/" };
     let name = |extension: &str| format!("{place}{separator}{}.{extension}", job.id);
+    let texts = formats.into_iter().filter(|_| completed).map(|format| (name(format.extension()), Some(format)));
     // The JSON last: where it is, everything is.
-    let mut documents: Vec<(String, String)> = Vec::new();
-    if let Some(transcript) = transcript {
-        documents.extend(formats.iter().map(|format| (name(format.extension()), transcript.render(*format))));
+    Ok(texts.chain([(name("json"), None)]).collect())
+}
+
+pub(super) fn render(job: &Job, transcript: Option<&Transcript>, format: Option<Format>) -> Result<String> {
+    match (format, transcript) {
+        (Some(format), Some(transcript)) => Ok(transcript.render(format)),
+        _ => whole(job, transcript),
     }
-    documents.push((name("json"), whole(job, transcript)?));
-    Ok(documents)
 }
 
 /// The transcript as `format=json` gives it, and the job beside it; of a failed job only that.

@@ -41,6 +41,10 @@ impl Deliver {
     fn deliver(&self, claim: &Claim, destination: Destination, generation: i64, control: &Control) -> Result<()> {
         let queue = &self.worker.queue;
         let job = queue.job(&claim.job_id, unix_now_ms())?;
+        if !job.status.is_terminal() {
+            // It was just begun anew, which took this delivery back.
+            return Err(Error::ClaimLost);
+        }
         let transcript = (job.status == JobState::Completed).then(|| queue.transcript(&claim.job_id)).transpose()?;
         match destination {
             Destination::Output => self.output(claim, &job, transcript.as_ref(), control),
@@ -49,12 +53,13 @@ impl Deliver {
     }
 
     fn output(&self, claim: &Claim, job: &Job, transcript: Option<&Transcript>, control: &Control) -> Result<()> {
-        let secrets = self.storage.secrets(&job.id)?;
+        let secrets = self.storage.secrets_of_output(&job.id, &claim.options.sealed)?;
         let Some(place) = secrets.output_uri.as_ref().or(claim.options.output_uri.as_ref()) else { return Ok(()) };
         let keys = secrets.s3_config.as_ref().filter(|_| secrets.output_uri.is_some());
-        for (address, document) in documents::of(job, transcript, place, &claim.options.output_formats)? {
-            let to = Output { address: &address, keys };
-            self.storage.write(&to, document.into_bytes(), &mut || go_on(control))?;
+        for (address, format) in documents::of(job, transcript.is_some(), place, &claim.options.output_formats)? {
+            // One after the other: a long transcript in many formats is large.
+            let document = documents::render(job, transcript, format)?;
+            self.storage.write(&Output { address: &address, keys }, document.into_bytes(), &mut || go_on(control))?;
         }
         Ok(())
     }
@@ -67,7 +72,7 @@ impl Deliver {
         transcript: Option<&Transcript>,
         control: &Control,
     ) -> Result<()> {
-        let secret = self.storage.secrets(&job.id)?.webhook;
+        let secret = self.storage.secrets_of_webhook(&job.id, &claim.options.sealed)?.webhook;
         let Some(address) = secret.as_ref().or(claim.options.webhook.as_ref()) else { return Ok(()) };
         let body = webhook::body(job, transcript)?;
         let headers = webhook::headers(self.signer.as_ref(), &job.id, generation, unix_now_ms() / 1000, &body)?;

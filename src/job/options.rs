@@ -12,6 +12,8 @@ const MAX_DECODERS: u32 = 8;
 const MAX_PROMPT_BYTES: usize = 8 * 1024;
 const MAX_METADATA_BYTES: usize = 64 * 1024;
 const MAX_PRIORITY: i32 = 10;
+/// Written here and not by users.
+const INTERNAL: [&str; 2] = ["sealed", "audio_digest"];
 /// Options whose text is meant as it is, even where it looks like a number.
 const TEXTS: [&str; 6] = ["model", "language", "prompt", "metadata", "webhook", "output_uri"];
 
@@ -81,6 +83,12 @@ pub struct Options {
     /// The user's own JSON, returned as it came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Value>,
+    /// No option of anyone's: which secrets belong to the job, so that nothing is done without them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<String>,
+    /// Nor this: what tells the whole address of the audio from others with the same open part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_digest: Option<String>,
 }
 
 impl Options {
@@ -91,6 +99,9 @@ impl Options {
     pub fn from_fields(fields: Map<String, Value>) -> Result<Self> {
         let mut known = Map::new();
         for (name, value) in fields {
+            if INTERNAL.contains(&name.as_str()) {
+                return Err(no_such_option(&name));
+            }
             let value = if TEXTS.contains(&name.as_str()) { value } else { untexted(value) };
             let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
             serde_json::from_value::<Self>(alone).map_err(|error| wrong_field(&name, &error))?;
@@ -173,9 +184,13 @@ fn untexted(value: Value) -> Value {
 fn wrong_field(name: &str, error: &serde_json::Error) -> Error {
     let text = error.to_string();
     if text.starts_with("unknown field") {
-        return Error::Config(format!("there is no option {name}: leave it out or correct its name"));
+        return no_such_option(name);
     }
     Error::Config(format!("{name} is not understood: {text}"))
+}
+
+fn no_such_option(name: &str) -> Error {
+    Error::Config(format!("there is no option {name}: leave it out or correct its name"))
 }
 
 /// A year: longer waits are typing errors.
@@ -261,6 +276,7 @@ mod tests {
     fn a_field_that_is_wrong_is_named() {
         for (fields, message) in [
             (r#"{"beam": "3"}"#, "there is no option beam"),
+            (r#"{"sealed": []}"#, "there is no option sealed"),
             (r#"{"beam_size": "many"}"#, "beam_size is not understood: invalid type: string"),
             (r#"{"vad": [1]}"#, "vad is not understood"),
         ] {

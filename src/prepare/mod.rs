@@ -84,6 +84,7 @@ impl Prepare {
             job_id: &claim.job_id,
             attempt: claim.task.attempt,
             source: &claim.source,
+            sealed: &claim.options.sealed,
             version: claim.source_version.as_deref(),
             max_bytes: self.max_audio_bytes,
         };

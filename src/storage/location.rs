@@ -19,7 +19,6 @@ impl Location {
     /// # Errors
     /// `InvalidInput` with `address_not_allowed` for everything else; the text is not repeated, it may hold secrets.
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let text = text.trim();
         if text.len() > MAX_CHARS {
             return Err(not_allowed(format!("the address is longer than {MAX_CHARS} characters")));
         }
@@ -69,10 +68,15 @@ fn s3(object: &str) -> Result<Location> {
     if !is_bucket(bucket) {
         return Err(not_allowed("the bucket's name has 3 to 63 letters, digits, dots and hyphens: s3://bucket/key"));
     }
-    if key.is_empty() || key.len() > MAX_KEY_BYTES || key.contains(char::is_control) {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES || !is_key(key) {
         return Err(not_allowed(format!("the address names no object in the bucket {bucket}: s3://bucket/key")));
     }
     Ok(Location::S3 { bucket: bucket.to_owned(), key: key.to_owned() })
+}
+
+/// Folders that lead upwards are resolved in an address, so that it would be that of another object.
+pub(super) fn is_key(key: &str) -> bool {
+    !key.contains(char::is_control) && !key.split('/').any(|part| part == "." || part == "..")
 }
 
 fn is_bucket(name: &str) -> bool {
@@ -111,6 +115,8 @@ mod tests {
             "s3://a/b",
             "s3://talks",
             "s3://talks/",
+            "s3://talks/../secret/a",
+            "s3://talks/./secret",
             "s3://ta lks/secret",
             "http://",
             "https:secret",

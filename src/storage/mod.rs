@@ -117,6 +117,7 @@ impl Storage {
             return self.check(address, own_keys);
         }
         let (bucket, _) = bucket_and_prefix(address)
+            .filter(|(_, prefix)| location::is_key(prefix))
             .ok_or_else(|| not_allowed("output_uri: allowed are s3://bucket/prefix and an address that takes a PUT"))?;
         if !own_keys {
             self.check_bucket(bucket)?;
@@ -149,8 +150,49 @@ impl Storage {
         self.inner.vault.write(job_id, secrets)
     }
 
-    pub fn secrets(&self, job_id: &str) -> Result<Secrets> {
-        self.inner.vault.read(job_id)
+    /// The secrets that the audio of a job needs.
+    ///
+    /// # Errors
+    /// `InvalidInput` where one is gone that `sealed` names: the open part alone may lead elsewhere, and the operator's keys
+    /// are not the user's.
+    fn secrets_of_audio(&self, job_id: &str, sealed: &[String]) -> Result<Secrets> {
+        self.secrets(job_id, sealed, &[secrets::AUDIO, secrets::KEYS])
+    }
+
+    /// The same for where its documents go.
+    pub fn secrets_of_output(&self, job_id: &str, sealed: &[String]) -> Result<Secrets> {
+        // The keys count only for what the user named himself.
+        let own = sealed.iter().any(|part| part == secrets::OUTPUT);
+        self.secrets(job_id, sealed, if own { &[secrets::OUTPUT, secrets::KEYS] } else { &[] })
+    }
+
+    /// The same for its webhook.
+    pub fn secrets_of_webhook(&self, job_id: &str, sealed: &[String]) -> Result<Secrets> {
+        self.secrets(job_id, sealed, &[secrets::WEBHOOK])
+    }
+
+    fn secrets(&self, job_id: &str, sealed: &[String], wanted: &[&str]) -> Result<Secrets> {
+        let secrets = self.inner.vault.read(job_id)?;
+        let there = secrets.parts();
+        let is_gone =
+            |part: &&&str| sealed.iter().any(|name| name == **part) && !there.iter().any(|name| name == **part);
+        let Some(gone) = wanted.iter().find(is_gone) else { return Ok(secrets) };
+        Err(Error::invalid("expired", format!("what is secret of {gone} is kept no more: submit the job again")))
+    }
+
+    /// Whether a user's own bucket can be asked for at all.
+    ///
+    /// # Errors
+    /// `InvalidInput` with `address_not_allowed`.
+    pub fn check_keys(&self, keys: &S3Config) -> Result<()> {
+        let wrong =
+            || not_allowed("s3Config: endpointUrl is no address of an S3 server, such as https://s3.example.org");
+        let Ok(Location::Http(url)) = Location::parse(&keys.endpoint_url) else { return Err(wrong()) };
+        if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+            return Err(wrong());
+        }
+        let shown = shown_url(&url);
+        self.inner.outbound.check(&url).map_err(|reason| not_allowed(format!("s3Config: {shown}: {reason}")))
     }
 
     /// The jobs that have secrets here other than the address of their webhook, and whether each is so old that a job must
@@ -190,7 +232,7 @@ impl Storage {
         let (target, shown) = self.output(to)?;
         let answer =
             self.inner.outbound.put(&target, document, wait).map_err(|error| failure::explain(&shown, error))?;
-        if answer.is_success() { Ok(()) } else { Err(failure::refused(&shown, &answer)) }
+        if answer.is_success() { Ok(()) } else { Err(failure::unwritten(&shown, &answer)) }
     }
 
     /// Posts a message to an address that a user named.

@@ -20,7 +20,7 @@ pub struct Created {
     pub bytes: Option<u64>,
     /// Its ETag.
     pub tag: Option<String>,
-    /// What tells this version of it from all others: its version id, else its ETag.
+    /// What tells this version of it from all others: its version id, else its ETag, else its place in the order of events.
     pub version: Option<String>,
 }
 
@@ -39,8 +39,9 @@ impl Created {
     }
 
     /// The same for every notification of the same version.
-    pub fn identity(&self) -> String {
-        format!("s3:{}/{}@{}", self.bucket, self.key, self.version.as_deref().unwrap_or_default())
+    /// `None` where nothing tells its versions apart.
+    pub fn identity(&self) -> Option<String> {
+        Some(format!("s3:{}/{}@{}", self.bucket, self.key, self.version.as_ref()?))
     }
 }
 
@@ -50,9 +51,10 @@ impl Notification {
     pub fn parse(body: &[u8]) -> Result<Self> {
         let event: Value = serde_json::from_slice(body).map_err(|error| unknown(&format!("no JSON: {error}")))?;
         if let Some(records) = event.get("Records") {
-            let records: Vec<Record> =
+            let records: Vec<Value> =
                 Deserialize::deserialize(records).map_err(|error| unknown(&format!("its Records: {error}")))?;
-            return Ok(records.into_iter().map(Record::created).collect());
+            let created = |record: Value| serde_json::from_value::<Record>(record).ok().and_then(Record::created);
+            return Ok(records.into_iter().map(created).collect());
         }
         if event.get("event_type").is_some() {
             let event: Seaweed = Deserialize::deserialize(&event).map_err(|error| unknown(&error.to_string()))?;
@@ -102,9 +104,10 @@ struct RecordBucket {
 struct RecordObject {
     /// Encoded as in a form: `+` is a blank.
     key: String,
-    size: Option<u64>,
+    size: Option<i64>,
     e_tag: Option<String>,
     version_id: Option<String>,
+    sequencer: Option<String>,
 }
 
 impl Record {
@@ -118,7 +121,9 @@ impl Record {
         }
         let tag = s3.object.e_tag.filter(|tag| !tag.is_empty()).map(|tag| tag.trim_matches('"').to_owned());
         let version = s3.object.version_id.filter(|id| !id.is_empty() && id != "null").or_else(|| tag.clone());
-        Some(Created { bucket: s3.bucket.name, key, bytes: s3.object.size, tag, version })
+        let version = version.or(s3.object.sequencer);
+        let bytes = s3.object.size.and_then(|size| u64::try_from(size).ok());
+        Some(Created { bucket: s3.bucket.name, key, bytes, tag, version })
     }
 }
 
@@ -222,9 +227,11 @@ mod tests {
         let object = r#"{"key": "in/m%C3%B6te+1%2B2.mp3", "size": 11, "eTag": "4d5d", "sequencer": "00"}"#;
         let created = parse(&record("ObjectCreated:Put", object)).created.remove(0);
         assert_eq!((created.address().as_str(), created.bytes), ("s3://talks/in/möte 1+2.mp3", Some(11)));
-        assert_eq!(created.identity(), "s3:talks/in/möte 1+2.mp3@4d5d");
+        assert_eq!(created.identity().unwrap(), "s3:talks/in/möte 1+2.mp3@4d5d");
         let versioned = r#"{"key": "a.mp3", "size": 11, "eTag": "4d5d", "versionId": "v7"}"#;
-        assert_eq!(parse(&record("ObjectCreated:Copy", versioned)).created[0].identity(), "s3:talks/a.mp3@v7");
+        assert_eq!(parse(&record("ObjectCreated:Copy", versioned)).created[0].identity().unwrap(), "s3:talks/a.mp3@v7");
+        let untold = parse(&record("ObjectCreated:Put", r#"{"key": "a.mp3", "size": -1}"#)).created.remove(0);
+        assert_eq!((untold.identity(), untold.bytes), (None, None));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Wanted<'a> {
     /// Of the task that wants it: an attempt that was given up may still be writing.
     pub attempt: i64,
     pub source: &'a str,
+    /// The secrets that belong to the job.
+    pub sealed: &'a [String],
     /// The version that earlier work was done on.
     pub version: Option<&'a str>,
     pub max_bytes: u64,
@@ -92,7 +94,7 @@ impl Storage {
     }
 
     fn fetch(&self, wanted: &Wanted<'_>, wait: &mut Wait) -> Result<Recording> {
-        let secrets = self.secrets(wanted.job_id)?;
+        let secrets = self.secrets_of_audio(wanted.job_id, wanted.sealed)?;
         let location = Location::parse(secrets.audio.as_deref().unwrap_or(wanted.source))?;
         self.remove_fetched(wanted.job_id, Some(wanted.attempt))?;
         let path = self.inner.fetched.join(format!("{}.{}", wanted.job_id, wanted.attempt));

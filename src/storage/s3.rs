@@ -11,6 +11,7 @@ use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_smithy_http_client::tls;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
+use super::failure;
 use super::secrets::S3Config;
 use crate::error::{Error, Result};
 use crate::http_client::{Reach, Target, Url, block_on};
@@ -88,11 +89,21 @@ fn users_own(keys: &S3Config) -> Client {
     let credentials = Credentials::new(&keys.access_id, &keys.access_secret, None, None, "s3Config");
     let builder = Builder::new()
         .behavior_version(BehaviorVersion::latest())
-        .region(Region::from_static(DEFAULT_REGION))
+        .region(Region::new(region_of(&keys.endpoint_url).to_owned()))
         .endpoint_url(&keys.endpoint_url)
         .force_path_style(true)
         .credentials_provider(credentials);
     Client::from_conf(without_checksums(builder).build())
+}
+
+/// As most providers write it: https://s3.REGION.example.org.
+fn region_of(endpoint_url: &str) -> &str {
+    let host = endpoint_url.split("://").nth(1).unwrap_or_default();
+    let labels: Vec<&str> = host.split(['.', '/', ':']).collect();
+    match labels.as_slice() {
+        ["s3", region, _, second, ..] if !second.is_empty() => region,
+        _ => DEFAULT_REGION,
+    }
 }
 
 /// A checksum in a signed address would be that of an empty body.
@@ -116,12 +127,34 @@ fn target<E: std::error::Error + 'static>(
     Ok(Target { url: Url::parse(signed.uri()).map_err(wrong)?, headers, reach })
 }
 
-/// Nothing was sent yet: it is the credentials, the region or the endpoint.
+/// Nothing was sent yet: there are no credentials, or whoever hands them out did not answer.
 fn unsigned<E: std::error::Error + 'static>(error: &SdkError<E>, shown: &str) -> Error {
-    tracing::debug!(object = shown, error = %DisplayErrorContext(error), "cannot sign a request to S3");
+    let reason = DisplayErrorContext(error).to_string();
+    tracing::debug!(object = shown, error = reason, "cannot sign a request to S3");
+    if !reason.contains("no credentials") && !reason.contains("CredentialsNotLoaded") {
+        return failure::transient("unreachable", shown, "the credentials for S3 could not be had just now");
+    }
     let message = format!(
         "{shown}: no credentials for S3 were found here: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine \
          a role, then submit it again; trying again as it is does not help"
     );
     Error::invalid("denied", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::region_of;
+
+    #[test]
+    fn the_region_of_a_users_bucket_is_in_its_endpoint_where_it_is_anywhere() {
+        for (endpoint, region) in [
+            ("https://s3.eu-west-3.amazonaws.com", "eu-west-3"),
+            ("https://s3.us-west-004.backblazeb2.com/", "us-west-004"),
+            ("https://s3.amazonaws.com", "us-east-1"),
+            ("https://s3.amazonaws.com/", "us-east-1"),
+            ("http://127.0.0.1:8333", "us-east-1"),
+        ] {
+            assert_eq!(region_of(endpoint), region);
+        }
+    }
 }

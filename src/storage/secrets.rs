@@ -13,6 +13,10 @@ use super::uploads::{is_old, remove, sync};
 use crate::error::Result;
 
 const WEBHOOKS: &str = "webhooks";
+pub(super) const AUDIO: &str = "audio";
+pub(super) const OUTPUT: &str = "output_uri";
+pub(super) const KEYS: &str = "s3Config";
+pub(super) const WEBHOOK: &str = "webhook";
 const PARTIAL: &str = "part";
 
 /// The keys to a user's own bucket, under the names that RunPod's clients send.
@@ -37,6 +41,19 @@ pub struct Secrets {
     pub s3_config: Option<S3Config>,
     #[serde(skip)]
     pub webhook: Option<String>,
+}
+
+impl Secrets {
+    /// The names of those that there are.
+    pub fn parts(&self) -> Vec<String> {
+        let parts = [
+            (AUDIO, self.audio.is_some()),
+            (OUTPUT, self.output_uri.is_some()),
+            (KEYS, self.s3_config.is_some()),
+            (WEBHOOK, self.webhook.is_some()),
+        ];
+        parts.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect()
+    }
 }
 
 /// The folder of secrets below one DATA_DIR.

@@ -99,6 +99,12 @@ fn a_recording_in_a_bucket_goes_to_where_its_owner_wants_it_with_his_own_keys() 
     assert_eq!(job["status"], "completed", "{job}");
     delivered(&service, job["id"].as_str().unwrap());
     assert!(String::from_utf8(Boto::shared().get(bucket, "result.txt")).unwrap().contains(SPOKEN));
+    // Without its secrets nothing is sent again, least of all with the operator's keys.
+    let id = job["id"].as_str().unwrap();
+    std::fs::remove_file(service.whisperq.path("data/secrets").join(id)).unwrap();
+    assert_eq!(service.request("POST", &format!("/jobs/{id}/redeliver"), "", b"").status, 202);
+    let again = delivered(&service, id)["deliveries"][0].clone();
+    assert!(again["state"] == "failed" && again["last_error"].as_str().unwrap().contains("kept no more"), "{again}");
     let without = service.post_json("/jobs", &json!({"audio": "s3://of-a-user/talk.mp3"}).to_string());
     assert_eq!((without.status, without.code().as_str()), (400, "address_not_allowed"));
 }
@@ -179,12 +185,12 @@ fn an_object_that_was_stored_becomes_one_job_however_often_that_is_told() {
     put(bucket, "in/1+1.mp3", &fixture("sample.mp3"));
     let tag = "of-this-version";
     let record = |key: &str| json!({"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": key, "versionId": tag}}});
-    let event =
-        json!({"Records": [record("in/1%2B1.mp3"), record("in/notes.txt"), record("out/x.json"), record("in/")]});
+    let event = json!({"Records": [record("in/1%2B1.mp3"), record("in/notes.txt"), record("out/x.json"), record("in/"), record("in/%0A.mp3")]});
     let told = || service.post_json("/events/s3?prefix=in/,out/&suffix=.mp3,.json", &event.to_string());
     let (first, second) = (told(), told());
     assert_eq!((first.status, &first.json()["ignored"]), (202, &json!(3)), "{}", first.text());
     assert_eq!(first.json(), second.json());
+    assert_eq!(first.json()["refused"][0]["code"], "address_not_allowed", "one that can be no job stops no other");
     let id = first.json()["jobs"][0]["id"].as_str().unwrap().to_owned();
     let job = service.ended(&id);
     assert_eq!((job["status"].as_str(), job["source"].as_str()), (Some("completed"), Some("s3://watched/in/1+1.mp3")));

@@ -158,7 +158,10 @@ fn take_up(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Res
             "select pk, id, state = 'completed' from jobs
              where source = :source and front_door = 'cli' and handed_out_at_ms is null
                  and state in ('queued', 'running', 'completed') and owner is null
-                 and source_version is :version and options = :options and model = :model
+                 and (source_version is :version
+                     -- That of an address is known only once it was fetched; `audio_digest` in the options tells it apart.
+                     or :version is null and (source like 's3://%' or source like 'http%://%'))
+                 and options = :options and model = :model
              order by pk limit 1",
         )?
         .query_row(

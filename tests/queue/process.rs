@@ -2,7 +2,7 @@
 //! at once. A lock belongs to an open file, so a test can be several processes.
 
 use whisperq::error::Error;
-use whisperq::job::{JobState, NewJob};
+use whisperq::job::{JobState, NewJob, Options};
 use whisperq::queue::{Claim, Order, Process, Submitted, WorkerRow, WorkerState};
 
 use super::support::{Bench, LEASE_MS, MODEL, NOW, assert_lost, finish_plan, lane, limits, new_job, open, result};
@@ -117,6 +117,24 @@ pub(super) fn a_job_left_behind_is_taken_up_by_who_asks_for_just_the_same() {
     assert_eq!(rest.job_id, first);
     bench.finish(&rest);
     assert_eq!(bench.job(&first).attempts, 3, "the finished chunk was not done again");
+}
+
+#[test]
+pub(super) fn an_address_is_taken_up_whatever_version_was_fetched_but_not_for_another_of_the_same_open_part() {
+    let bench = Bench::new();
+    let me = register(&bench);
+    let at = |digest: &str| NewJob {
+        source: "https://example.org/get".to_owned(),
+        source_version: None,
+        options: Options { audio_digest: Some(digest.to_owned()), ..Options::default() },
+        ..new_job()
+    };
+    let first = bench.queue.submit(at("one"), NOW).unwrap().id;
+    let prepare = bench.claim_prepare().unwrap();
+    bench.queue.note_source(prepare.task, Some("etag".to_owned()), 7).unwrap();
+    let mine = |digest| NewJob { owner: Some(me.id().to_owned()), ..at(digest) };
+    assert!(!bench.queue.resume_or_submit(mine("two"), NOW).unwrap().resumed);
+    assert_eq!(bench.queue.resume_or_submit(mine("one"), NOW).unwrap(), Submitted { id: first, resumed: true });
 }
 
 #[test]

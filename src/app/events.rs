@@ -28,6 +28,8 @@ pub struct Taken {
     pub jobs: Vec<(String, String)>,
     /// Records that make no job.
     pub ignored: usize,
+    /// Objects that could be no job, and why.
+    pub refused: Vec<(String, Error)>,
 }
 
 /// A signed address in UPLOAD_BUCKET for a recording of this name.
@@ -55,21 +57,34 @@ impl Intake {
     /// sent again it makes only the rest.
     pub fn take_notification(&self, body: &[u8], is_wanted: impl Fn(&str) -> bool) -> Result<Taken> {
         let Notification { created, others } = Notification::parse(body)?;
-        let mut taken = Taken { jobs: Vec::new(), ignored: others };
+        let mut taken = Taken { jobs: Vec::new(), ignored: others, refused: Vec::new() };
         for object in created {
             if !is_wanted(&object.key) || self.is_ours(&object) {
                 taken.ignored += 1;
                 continue;
             }
-            let source = Source { name: object.address(), version: object.tag.clone(), bytes: object.bytes };
-            let mut draft = self.new_job(new_id(), FrontDoor::S3, source, Options::default(), None)?;
-            draft.job.idempotency_key = Some(object.identity());
-            let source = draft.job.source.clone();
-            let submitted = self.submit(draft)?;
-            tracing::info!(job = submitted.id, source, repeated = submitted.resumed, "submitted by a notification");
-            taken.jobs.push((submitted.id, source));
+            let address = object.address();
+            match self.take_object(&object) {
+                Ok(id) => taken.jobs.push((id, address)),
+                // One that can be no job must not keep the others from being some.
+                Err(error @ (Error::InvalidInput { .. } | Error::Config(_))) => {
+                    tracing::warn!(source = address, %error, "an object that was stored is not taken");
+                    taken.refused.push((address, error));
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(taken)
+    }
+
+    fn take_object(&self, object: &Created) -> Result<String> {
+        let source = Source { name: object.address(), version: object.tag.clone(), bytes: object.bytes };
+        let mut draft = self.new_job(new_id(), FrontDoor::S3, source, Options::default(), None)?;
+        draft.job.idempotency_key = object.identity();
+        let source = draft.job.source.clone();
+        let submitted = self.submit(draft)?;
+        tracing::info!(job = submitted.id, source, repeated = submitted.resumed, "submitted by a notification");
+        Ok(submitted.id)
     }
 
     /// What we wrote ourselves must not come back as a job.

@@ -34,7 +34,7 @@ pub use events::{Taken, Upload, new_upload};
 pub use intake::{Draft, Intake, Source};
 
 /// Large recordings that are prepared at the same time; most of that is waiting for where they come from, or for room.
-const LARGE_FETCHERS: usize = 4;
+const LARGE_FETCHERS: usize = 8;
 /// Small ones, which wait for no large one.
 const SMALL_FETCHERS: usize = 8;
 /// Results that are carried away at the same time; all of that is waiting for those who take them.

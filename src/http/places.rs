@@ -13,6 +13,7 @@ use super::blocking::blocking;
 use super::body::read_whole;
 use super::error::{Refusal, Result};
 use crate::app::{Intake, new_upload};
+use crate::error::Error;
 
 const MAX_BODY_BYTES: usize = 4096;
 /// A notification of AWS has one record mostly and a thousand at most.
@@ -68,7 +69,9 @@ pub(super) async fn events(
     let intake: Intake = service.intake;
     let taken = blocking(move || intake.take_notification(&body, |key| filter.takes(key))).await?;
     let jobs: Vec<Value> = taken.jobs.iter().map(|(id, source)| json!({"id": id, "source": source})).collect();
-    Ok((StatusCode::ACCEPTED, Json(json!({"jobs": jobs, "ignored": taken.ignored}))))
+    let refused = |(source, error): &(String, Error)| json!({"source": source, "code": error.code(), "message": error.to_string()});
+    let refused: Vec<Value> = taken.refused.iter().map(refused).collect();
+    Ok((StatusCode::ACCEPTED, Json(json!({"jobs": jobs, "ignored": taken.ignored, "refused": refused}))))
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use crate::worker::Slot;
 const LOOK: Duration = Duration::from_millis(250);
 /// Due retries, dead processes and old files are looked for this often.
 const CHORES: Duration = Duration::from_secs(1);
+/// Secrets that nothing needs any more are looked for this often: there may be as many as jobs that failed.
+const SECRETS: Duration = Duration::from_secs(10);
 /// The addresses of webhooks, of which there are as many as jobs, are looked through this often.
 const WEBHOOKS: Duration = Duration::from_secs(3600);
 /// Space that removed jobs have left is given back by so many pages a time: ten milliseconds.
@@ -53,7 +55,7 @@ impl Keeper {
         let beat = self.lease / BEATS_PER_LEASE;
         let mut last_beat = Instant::now();
         let mut last_wall_ms = unix_now_ms();
-        let (mut last_chores, mut last_webhooks): (Option<Instant>, Option<Instant>) = (None, None);
+        let [mut last_chores, mut last_secrets, mut last_webhooks] = [None::<Instant>; 3];
         let mut reap_from = Instant::now() + self.lease;
         while !stop.wait(LOOK.min(beat)) {
             self.report("look after running work", self.look(&mut seen));
@@ -72,6 +74,10 @@ impl Keeper {
             if last_chores.is_none_or(|last| last.elapsed() >= CHORES) {
                 self.report("do the chores of the queue", self.chores(Instant::now() >= reap_from));
                 last_chores = Some(Instant::now());
+            }
+            if last_secrets.is_none_or(|last| last.elapsed() >= SECRETS) {
+                self.report("forget secrets", self.sweep_secrets());
+                last_secrets = Some(Instant::now());
             }
             if last_webhooks.is_none_or(|last| last.elapsed() >= WEBHOOKS) {
                 self.report("forget webhooks", self.sweep_webhooks());
@@ -144,7 +150,6 @@ impl Keeper {
         }
         self.sweep()?;
         self.sweep_uploads()?;
-        self.sweep_secrets()?;
         self.sweep_fetched()?;
         let retention_ms = self.retention.map_or(now_ms, |kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
         self.queue.remove_old(now_ms.saturating_sub(retention_ms), now_ms)?;

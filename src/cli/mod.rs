@@ -32,6 +32,18 @@ const DEFAULT_LOG: &str = "whisperq=warn";
 /// A service has nothing but its log.
 const SERVICE_LOG: &str = "whisperq=info";
 
+/// What of the AWS SDK is never logged in detail.
+const QUIET: [&str; 8] = [
+    "aws_config",
+    "aws_credential_types",
+    "aws_runtime",
+    "aws_sdk_s3",
+    "aws_sigv4",
+    "aws_smithy_http_client",
+    "aws_smithy_runtime",
+    "aws_smithy_runtime_api",
+];
+
 /// Whisper transcription through a queue that loses nothing.
 #[derive(Parser)]
 #[command(
@@ -154,12 +166,17 @@ fn report(message: &str) {
 
 fn start_logging(config: &Config, default: &str) -> Result<()> {
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::filter::ParseError;
     let directives = config.rust_log.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(directives).map_err(|error| {
         Error::Config(format!(
             "RUST_LOG={directives} is not understood ({error}): allowed is such as info,whisperq=debug"
         ))
     })?;
+    // At trace they write down what they sign with.
+    let quiet = |filter: EnvFilter, target: &&str| Ok(filter.add_directive(format!("{target}=warn").parse()?));
+    let filter = QUIET.iter().try_fold(filter, quiet);
+    let filter = filter.map_err(|error: ParseError| Error::Config(error.to_string()))?;
     let colors = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colors);
     // Only a second start in one process is refused, and then the first one serves.

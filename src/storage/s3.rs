@@ -96,7 +96,7 @@ fn users_own(keys: &S3Config) -> Client {
     Client::from_conf(without_checksums(builder).build())
 }
 
-/// As most providers write it: https://s3.REGION.example.org.
+/// As most providers write it: `s3.REGION.example.org`.
 fn region_of(endpoint_url: &str) -> &str {
     let host = endpoint_url.split("://").nth(1).unwrap_or_default();
     let labels: Vec<&str> = host.split(['.', '/', ':']).collect();

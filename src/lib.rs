@@ -27,6 +27,7 @@
 //! - [`config`]: every setting, read once and checked
 //! - [`job`]: what a user asks for and what becomes of it
 //! - [`transcript`]: segments, transcripts and their formats; the seam at the engine
+//! - [`runpod_payload`]: the input and output of a job as RunPod's users know them
 //! - [`shutdown`]: the request to stop
 //!
 //! Resources, each the only owner of its outside crates:
@@ -78,6 +79,7 @@ pub mod error;
 pub mod config;
 pub mod job;
 pub mod transcript;
+pub mod runpod_payload;
 pub mod shutdown;
 
 pub mod audio;

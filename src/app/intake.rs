@@ -19,6 +19,8 @@ pub struct Intake {
     pub storage: Storage,
     pub model: ModelFile,
     pub process_id: String,
+    /// Where the engine runs, as RunPod's users know it: cpu or cuda.
+    pub device: &'static str,
     /// Where transcripts go that name no other place.
     pub output_uri: Option<String>,
     /// Where presigned uploads go.
@@ -103,6 +105,11 @@ impl Intake {
             owner: None,
         };
         Ok(Draft { job, secrets })
+    }
+
+    /// Whether a user who asks for this model gets it.
+    pub fn serves(&self, wanted: &str) -> bool {
+        self.check_model(wanted).is_ok()
     }
 
     /// Submits it, its secrets first; what came before under the same name keeps its own.

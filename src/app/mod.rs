@@ -115,6 +115,7 @@ impl App {
             storage,
             model,
             process_id: process.id().to_owned(),
+            device: if whisper::gpus().is_empty() { "cpu" } else { "cuda" },
             output_uri: config.output_uri.clone(),
             upload_bucket: config.upload_bucket.clone(),
         };

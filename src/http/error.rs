@@ -25,6 +25,12 @@ impl Refusal {
         Self { status, code, message: message.into() }
     }
 
+    /// The same, where clients know no other refusal than 400.
+    pub(super) fn as_bad_request(self) -> Self {
+        let status = if self.status == StatusCode::CONFLICT { StatusCode::BAD_REQUEST } else { self.status };
+        Self { status, ..self }
+    }
+
     /// Something about the request itself.
     pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
@@ -50,10 +56,15 @@ impl From<Error> for Refusal {
     }
 }
 
+/// The message of a refusal, for those who give it another shape.
+#[derive(Clone)]
+pub(super) struct Message(pub(super) String);
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = Json(json!({"error": {"code": self.code, "message": self.message}}));
         let mut response = (self.status, body).into_response();
+        response.extensions_mut().insert(Message(self.message));
         match self.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);

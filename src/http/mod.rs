@@ -10,6 +10,7 @@ mod jobs;
 mod object;
 mod places;
 mod routes;
+mod runpod_api;
 mod serve;
 mod sql;
 mod status;
@@ -45,6 +46,7 @@ struct Service {
     /// Questions wait on threads that others need too: only so many at a time.
     questions: std::sync::Arc<tokio::sync::Semaphore>,
     max_audio_bytes: u64,
+    cursors: runpod_api::Cursors,
     /// Bodies of JSON are in memory: only so many at a time.
     json_bodies: std::sync::Arc<tokio::sync::Semaphore>,
 }

@@ -82,10 +82,18 @@ fn audio_at(audio: &str) -> Result<Audio> {
 
 /// `audio` is a value of JSON.
 fn decode(audio: &str) -> Result<Bytes> {
-    let wrong = || Refusal::bad_request("invalid_base64", "audio_base64 is not base64 text (RFC 4648, with padding)");
     let text: String = serde_json::from_str(audio).map_err(|_| wrong())?;
-    let text = text.split_once(";base64,").map_or(text.as_str(), |(_, data)| data);
+    decode_text(&text)
+}
+
+/// The same of the text itself.
+pub(super) fn decode_text(text: &str) -> Result<Bytes> {
+    let text = text.split_once(";base64,").map_or(text, |(_, data)| data);
     Ok(STANDARD.decode(text.trim()).map_err(|_| wrong())?.into())
+}
+
+fn wrong() -> Refusal {
+    Refusal::bad_request("invalid_base64", "audio_base64 is not base64 text (RFC 4648, with padding)")
 }
 
 impl<'de> Deserialize<'de> for Members<'de> {

@@ -16,7 +16,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use super::error::Refusal;
-use super::{ANSWER, Service, Settings, auth, body, events, jobs, places, sql, status, submit};
+use super::{ANSWER, Service, Settings, auth, body, events, jobs, places, runpod_api, sql, status, submit};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID_BYTES: usize = 200;
@@ -45,7 +45,15 @@ pub(super) fn router(service: Service, settings: &Settings) -> Router {
         .route("/health", get(status::health))
         .route("/ping", get(status::ping))
         .layer(middleware::from_fn(in_time));
-    let all = guarded.merge(open).fallback(nowhere).method_not_allowed_fallback(wrong_method).with_state(service);
+    let keys: Arc<[_]> = settings.api_keys.clone().into();
+    let runpod = runpod_api::routes().layer(middleware::from_fn_with_state(keys, auth::check));
+    let runpod = runpod_api::with_plain_errors(runpod.merge(runpod_api::health().layer(middleware::from_fn(in_time))));
+    let all = guarded
+        .merge(open)
+        .merge(runpod)
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(service);
     let all = all.layer(middleware::from_fn(options)).layer(DefaultBodyLimit::disable());
     with_conventions(all, settings)
 }

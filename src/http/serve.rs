@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use super::routes::router;
+use super::runpod_api::Cursors;
 use super::watch::Watch;
 use super::{IDLE, Service, Settings};
 use crate::app::Intake;
@@ -80,6 +81,7 @@ impl Server {
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             watch: watch.clone(),
             max_audio_bytes: settings.max_audio_bytes,
+            cursors: Cursors::default(),
             json_bodies: Arc::new(Semaphore::new(JSON_BODIES)),
         };
         let router = router(service, settings);

@@ -19,6 +19,11 @@ pub(super) async fn health(State(service): State<Service>) -> Result<Response> {
     Ok((status, Json(health)).into_response())
 }
 
+/// `GET /{endpoint}/health`: the same figures, and always 200.
+pub(super) async fn figures(State(service): State<Service>) -> Result<Response> {
+    Ok(Json(look(service).await?).into_response())
+}
+
 /// `GET /ping`: 200 once a worker is ready, 204 while models load.
 pub(super) async fn ping(State(service): State<Service>) -> Result<StatusCode> {
     Ok(if look(service).await?.is_ready() { StatusCode::OK } else { StatusCode::NO_CONTENT })

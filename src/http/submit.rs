@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::SemaphorePermit;
 
 use super::Service;
 use super::blocking::blocking;
@@ -53,7 +54,7 @@ pub(super) async fn submit(
     let id = new_id();
     let incoming = service.intake.storage.uploads().receive(&id);
     let received = receive(&service, request, &incoming).await?;
-    let id = accept(&service, id, received, idempotency_key, incoming).await?;
+    let id = accept(&service, id, FrontDoor::Http, received, idempotency_key, incoming).await?;
     answer(&service, id, wait).await
 }
 
@@ -74,10 +75,10 @@ fn check_length(headers: &HeaderMap, max_audio_bytes: u64) -> Result<()> {
 }
 
 /// What a request holds, the recording itself being in its file already.
-struct Received {
-    source: Source,
-    options: Map<String, Value>,
-    keys: Option<S3Config>,
+pub(super) struct Received {
+    pub(super) source: Source,
+    pub(super) options: Options,
+    pub(super) keys: Option<S3Config>,
 }
 
 impl Received {
@@ -86,8 +87,12 @@ impl Received {
             return Err(Refusal::bad_request("empty_file", "the file is empty"));
         }
         let source = Source { name: upload_source(&form.file_name), version: None, bytes: Some(form.bytes) };
-        Ok(Self { source, options: form.options, keys: None })
+        Ok(Self { source, options: options(form.options)?, keys: None })
     }
+}
+
+fn options(fields: Map<String, Value>) -> Result<Options> {
+    Ok(Options::from_fields(fields)?.validate()?)
 }
 
 async fn receive(service: &Service, request: Request, incoming: &Incoming) -> Result<Received> {
@@ -108,40 +113,46 @@ async fn receive(service: &Service, request: Request, incoming: &Incoming) -> Re
     }
 }
 
-async fn receive_json(service: &Service, body: Body, incoming: &Incoming) -> Result<Received> {
+/// A body of JSON with audio in it, perhaps, and the right to hold such in memory.
+pub(super) async fn json_body(service: &Service, body: Body) -> Result<(Vec<u8>, SemaphorePermit<'_>)> {
     let busy = "too many recordings are on their way in JSON: try again, or send yours as a file in a form";
     let busy = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", busy);
     let turn = tokio::time::timeout(JSON_TURN, service.json_bodies.acquire()).await;
-    let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+    let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
     let slow = "the body took too long: send the recording as a file in a form";
     let body = read_whole(body, MAX_JSON_BYTES, "send the recording as a file in a form");
     let body = tokio::time::timeout(JSON_TURN, body).await;
     let body = body.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_incomplete", slow))??;
-    let object::Request { audio, options, keys } = blocking(move || Ok(object::parse(&body))).await??;
+    Ok((body, turn))
+}
+
+async fn receive_json(service: &Service, body: Body, incoming: &Incoming) -> Result<Received> {
+    let (body, _turn) = json_body(service, body).await?;
+    let object::Request { audio, options: fields, keys } = blocking(move || Ok(object::parse(&body))).await??;
     match audio {
-        Audio::Address(address) => Ok(Received { source: Source::address(&address)?, options, keys }),
+        Audio::Address(address) => Ok(Received { source: Source::address(&address)?, options: options(fields)?, keys }),
         Audio::Bytes(audio) => {
             let mut file = Sink::create(incoming, service.max_audio_bytes).await?;
             file.write(audio).await?;
-            let form = Form { file_name: "audio".to_owned(), bytes: file.finish().await?, options };
+            let form = Form { file_name: "audio".to_owned(), bytes: file.finish().await?, options: fields };
             Ok(Received { keys, ..Received::form(form)? })
         }
     }
 }
 
 /// Stores the recording and queues the job; the id is that of an earlier job where the idempotency key has one.
-async fn accept(
+pub(super) async fn accept(
     service: &Service,
     id: String,
+    front_door: FrontDoor,
     received: Received,
     idempotency_key: Option<String>,
     mut incoming: Incoming,
 ) -> Result<String> {
     let intake = service.intake.clone();
     blocking(move || {
-        let options = Options::from_fields(received.options)?.validate()?;
         let is_here = received.source.bytes.is_some();
-        let mut draft = intake.new_job(id, FrontDoor::Http, received.source, options, received.keys)?;
+        let mut draft = intake.new_job(id, front_door, received.source, received.options, received.keys)?;
         draft.job.idempotency_key = idempotency_key;
         if is_here {
             incoming.complete()?;
@@ -173,7 +184,7 @@ async fn answer(service: &Service, id: String, wait: Option<Duration>) -> Result
 }
 
 /// Resolves when the job has ended or the service stops.
-async fn ended(service: &Service, id: &str) -> Result<JobState> {
+pub(super) async fn ended(service: &Service, id: &str) -> Result<JobState> {
     let mut watch = service.watch.clone();
     loop {
         let (queue, asked) = (service.intake.queue.clone(), id.to_owned());

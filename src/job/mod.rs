@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-pub use options::Options;
+pub use options::{Options, RunpodTexts, TextFormat};
 
 /// Where a job stands. The last four are terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,8 @@ impl std::fmt::Display for JobState {
 pub enum FrontDoor {
     Cli,
     Http,
+    /// RunPod's REST API, or its queue.
+    Runpod,
     /// A notification of S3.
     S3,
 }
@@ -75,6 +77,7 @@ impl FrontDoor {
         match self {
             Self::Cli => "cli",
             Self::Http => "http",
+            Self::Runpod => "runpod",
             Self::S3 => "s3",
         }
     }

@@ -13,7 +13,7 @@ const MAX_PROMPT_BYTES: usize = 8 * 1024;
 const MAX_METADATA_BYTES: usize = 64 * 1024;
 const MAX_PRIORITY: i32 = 10;
 /// Written here and not by users.
-const INTERNAL: [&str; 2] = ["sealed", "audio_digest"];
+const INTERNAL: [&str; 3] = ["sealed", "audio_digest", "runpod"];
 /// Options whose text is meant as it is, even where it looks like a number.
 const TEXTS: [&str; 6] = ["model", "language", "prompt", "metadata", "webhook", "output_uri"];
 
@@ -89,6 +89,29 @@ pub struct Options {
     /// Nor this: what tells the whole address of the audio from others with the same open part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audio_digest: Option<String>,
+    /// And this: what a job needs to know that came in RunPod's shape.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runpod: Option<RunpodTexts>,
+}
+
+/// How RunPod's users get the texts of a job, and what of their input it could not follow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunpodTexts {
+    pub transcription: TextFormat,
+    pub translation: TextFormat,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextFormat {
+    /// Segments with a blank between them.
+    #[default]
+    PlainText,
+    /// A segment a line.
+    FormattedText,
+    Srt,
+    Vtt,
 }
 
 impl Options {
@@ -108,6 +131,13 @@ impl Options {
             known.insert(name, value);
         }
         serde_json::from_value(Value::Object(known)).map_err(|error| Error::Config(error.to_string()))
+    }
+
+    /// Whether there is an option of this name.
+    pub fn has(name: &str) -> bool {
+        let alone = Value::Object(Map::from_iter([(name.to_owned(), Value::Null)]));
+        let refused = serde_json::from_value::<Self>(alone).err().map(|error| error.to_string());
+        !INTERNAL.contains(&name) && !refused.is_some_and(|error| error.starts_with("unknown field"))
     }
 
     /// Checks every value and brings the language to its code.
@@ -146,7 +176,7 @@ impl Options {
 
     /// What was asked for that the engine cannot do as asked, in words for the user.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.runpod.as_ref().map(|texts| texts.warnings.clone()).unwrap_or_default();
         if self.beam_size.is_some() && self.best_of.is_some() {
             warnings.push("best_of has no effect beside beam_size: a passage tried again is sampled once".to_owned());
         }
@@ -270,6 +300,14 @@ mod tests {
         assert_eq!((options.beam_size, options.vad, options.best_of), (Some(3), Some(false), None));
         assert_eq!((options.temperature, options.prompt.as_deref()), (Some(0.5), Some("42")));
         assert!(options.translate && options.metadata.unwrap() == "{\"a\": 1}", "metadata stays as it came");
+    }
+
+    #[test]
+    fn an_option_is_known_by_its_name() {
+        assert!(Options::has("beam_size") && Options::has("word_timestamps") && Options::has("output_formats"));
+        assert!(!Options::has("patience") && !Options::has("runpod"));
+        let fields = serde_json::from_str(r#"{"runpod": {}}"#).unwrap();
+        assert!(Options::from_fields(fields).expect_err("not theirs").to_string().contains("no option runpod"));
     }
 
     #[test]

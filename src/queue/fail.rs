@@ -80,6 +80,29 @@ impl Queue {
         Ok(())
     }
 
+    /// Cancels the jobs that wait for their first worker, other than those whose owner waits for them; returns how many.
+    pub fn purge(&self, now_ms: i64) -> Result<usize> {
+        let mut purged = 0;
+        loop {
+            let batch = self.db.write(Durability::Full, move |conn| {
+                let mut statement = conn
+                    .statement("select pk from jobs where state = 'queued' and owner is null order by pk limit ?1")?;
+                let waiting: Vec<i64> =
+                    statement.query_map([EXPIRE_BATCH], |row| row.get(0))?.collect::<Result<_, _>>()?;
+                for pk in &waiting {
+                    let ending = Ending { state: JobState::Cancelled, code: "cancelled", message: "purged on request" };
+                    end_job(conn, *pk, &ending, now_ms)?;
+                }
+                Ok(waiting.len())
+            })?;
+            purged += batch;
+            if batch < EXPIRE_BATCH as usize {
+                self.wake.notify();
+                return Ok(purged);
+            }
+        }
+    }
+
     /// Ends the jobs that waited or ran too long, other than those whose owner waits for them; returns how many.
     pub fn expire(&self, now_ms: i64) -> Result<usize> {
         let expired = self.db.write(Durability::Full, move |conn| {

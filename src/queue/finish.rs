@@ -186,13 +186,19 @@ fn complete_if_done(conn: &Connection, job_pk: i64, now_ms: i64) -> Result<()> {
     Ok(())
 }
 
-/// The transcript from the segments stored so far, in order of time: the translation where one was asked for.
+/// The transcript from the segments stored so far: the translation where one was asked for.
 pub(super) fn assemble(conn: &Connection, job_pk: i64) -> Result<Transcript> {
-    let mut statement =
-        conn.statement("select language, audio_ms, coalesce(options ->> '$.translate', 0) from jobs where pk = ?1")?;
-    let (language, duration_ms, translated) = statement.query_row([job_pk], |row| {
-        Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, bool>(2)?))
-    })?;
+    let translated = conn
+        .statement("select coalesce(options ->> '$.translate', 0) from jobs where pk = ?1")?
+        .query_row([job_pk], |row| row.get(0))?;
+    assemble_pass(conn, job_pk, translated)
+}
+
+/// The segments of one pass, in order of time.
+pub(super) fn assemble_pass(conn: &Connection, job_pk: i64, translated: bool) -> Result<Transcript> {
+    let mut statement = conn.statement("select language, audio_ms from jobs where pk = ?1")?;
+    let (language, duration_ms) =
+        statement.query_row([job_pk], |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<i64>>(1)?)))?;
     let mut statement = conn.statement(
         "select start_ms, end_ms, seek_ms, text, tokens, temperature, avg_logprob, compression_ratio, no_speech_prob,
              speech_prob, words

@@ -1,15 +1,16 @@
 //! Jobs and transcripts as users see them. Reads only.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Deserialize;
 
 use super::Queue;
 use super::fail::find;
-use super::finish::assemble;
+use super::finish::{assemble, assemble_pass};
 use crate::db::Statements;
 use crate::error::{Error, Result};
-use crate::job::{Delivery, Destination, Job, JobError, JobState};
+use crate::job::{Delivery, Destination, Job, JobError, JobState, RunpodTexts};
+use crate::runpod_payload::Spoken;
 use crate::transcript::Transcript;
 
 /// Which jobs to list.
@@ -137,21 +138,39 @@ impl Queue {
         })
     }
 
-    /// The transcript of a completed job.
+    /// The transcript of a completed job: the translation where one was asked for.
     ///
     /// # Errors
     /// `NotFound`, or `Conflict` with the state while the job is not completed.
     pub fn transcript(&self, job_id: &str) -> Result<Transcript> {
+        self.db.read(|conn| assemble(conn, completed(conn, job_id)?))
+    }
+
+    /// What was spoken in a completed job, and what it means where a translation was asked for.
+    ///
+    /// # Errors
+    /// As [`Queue::transcript`].
+    pub fn spoken(&self, job_id: &str) -> Result<Spoken> {
         self.db.read(|conn| {
-            let found: Option<(i64, String)> = conn
-                .statement("select pk, state from jobs where id = ?1")?
-                .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?)))
+            let pk = completed(conn, job_id)?;
+            let transcript = assemble_pass(conn, pk, false)?;
+            let translated = Some(assemble(conn, pk)?).filter(|transcript| transcript.translated);
+            Ok(Spoken { transcript, translation: translated })
+        })
+    }
+
+    /// How a job that came in RunPod's shape is to be answered.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn runpod_texts(&self, job_id: &str) -> Result<RunpodTexts> {
+        self.db.read(|conn| {
+            let texts: Option<Option<String>> = conn
+                .statement("select options -> '$.runpod' from jobs where id = ?1")?
+                .query_row([job_id], |row| row.get(0))
                 .optional()?;
-            match found {
-                None => Err(not_found(job_id)),
-                Some((pk, state)) if state == JobState::Completed.name() => assemble(conn, pk),
-                Some((_, state)) => Err(Error::Conflict(format!("job {job_id} is {state}: it has no transcript"))),
-            }
+            let texts = texts.ok_or_else(|| not_found(job_id))?;
+            Ok(texts.and_then(|texts| serde_json::from_str(&texts).ok()).unwrap_or_default())
         })
     }
 }
@@ -180,6 +199,15 @@ impl From<DeliveryRow> for Delivery {
             finished_at: row.finished_at_ms.map(format_rfc3339),
         }
     }
+}
+
+/// The key of a job that is completed.
+fn completed(conn: &Connection, job_id: &str) -> Result<i64> {
+    let (pk, state) = find(conn, job_id)?;
+    if state == JobState::Completed.name() {
+        return Ok(pk);
+    }
+    Err(Error::Conflict(format!("job {job_id} is {state}: it has no transcript")))
 }
 
 pub(super) fn not_found(job_id: &str) -> Error {

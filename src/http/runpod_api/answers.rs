@@ -1,0 +1,95 @@
+//! What RunPod's clients are told of a job, and how they end it or begin it anew.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde_json::{Value, json};
+
+use super::{DEFAULT_WAIT, JobId, Wait, wait};
+use crate::app::Intake;
+use crate::error::Error;
+use crate::http::Service;
+use crate::http::blocking::blocking;
+use crate::http::error::{Refusal, Result};
+use crate::http::submit::ended;
+use crate::job::JobState;
+use crate::queue::unix_now_ms;
+use crate::runpod_payload;
+
+/// `status/{id}`.
+pub(super) async fn status(State(service): State<Service>, JobId(id): JobId) -> Result<Json<Value>> {
+    Ok(Json(told(&service, id).await?))
+}
+
+/// `status-sync/{id}`: held until the job has ended or the time is over.
+pub(super) async fn status_sync(
+    State(service): State<Service>,
+    JobId(id): JobId,
+    query: Result<Query<Wait>, QueryRejection>,
+) -> Result<Json<Value>> {
+    let time = wait(query)?.unwrap_or(DEFAULT_WAIT);
+    Ok(Json(told_when_ended(&service, id, time).await?))
+}
+
+/// `cancel/{id}`; a job that had ended is told as it is.
+pub(super) async fn cancel(State(service): State<Service>, JobId(id): JobId) -> Result<Json<Value>> {
+    let (queue, cancelled) = (service.intake.queue.clone(), id.clone());
+    let result = blocking(move || match queue.cancel(&cancelled, unix_now_ms()) {
+        Err(Error::Conflict(_)) => Ok(()),
+        result => result,
+    });
+    result.await?;
+    Ok(Json(told(&service, id).await?))
+}
+
+/// `retry/{id}`: of a failed or timed-out job.
+pub(super) async fn retry(State(service): State<Service>, JobId(id): JobId) -> Result<Json<Value>> {
+    let (queue, tried) = (service.intake.queue.clone(), id.clone());
+    blocking(move || queue.retry(&tried, unix_now_ms())).await.map_err(Refusal::as_bad_request)?;
+    Ok(Json(json!({"id": id, "status": runpod_payload::status(JobState::Queued)})))
+}
+
+/// `purge-queue`: what waits is cancelled, what runs goes on.
+pub(super) async fn purge(State(service): State<Service>) -> Result<Json<Value>> {
+    let queue = service.intake.queue;
+    let removed = blocking(move || queue.purge(unix_now_ms())).await?;
+    Ok(Json(json!({"removed": removed, "status": "completed"})))
+}
+
+pub(super) async fn told_when_ended(service: &Service, id: String, time: Duration) -> Result<Value> {
+    // An unknown job is said at once, and time over is no error: the job goes on.
+    if let Ok(known) = tokio::time::timeout(time, ended(service, &id)).await {
+        known?;
+    }
+    told(service, id).await
+}
+
+async fn told(service: &Service, id: String) -> Result<Value> {
+    let intake = service.intake.clone();
+    blocking(move || tell(&intake, &id)).await
+}
+
+/// A job in RunPod's shape.
+fn tell(intake: &Intake, id: &str) -> crate::error::Result<Value> {
+    let job = intake.queue.job(id, unix_now_ms())?;
+    let mut told = json!({"id": job.id, "status": runpod_payload::status(job.status)});
+    if let Some(delay) = job.delay_time_ms {
+        told["delayTime"] = delay.into();
+    }
+    if let Some(execution) = job.execution_time_ms {
+        told["executionTime"] = execution.into();
+    }
+    if let Some(worker) = job.worker_ids.first() {
+        told["workerId"] = worker.as_str().into();
+    }
+    if let Some(error) = &job.error {
+        told["error"] = format!("{}: {}", error.code, error.message).into();
+    }
+    if job.status == JobState::Completed {
+        let texts = intake.queue.runpod_texts(id)?;
+        told["output"] = runpod_payload::output(&job, &intake.queue.spoken(id)?, &texts, intake.device)?;
+    }
+    Ok(told)
+}

@@ -35,6 +35,7 @@ system_packages() {
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
     # The program does without, but the tests of what it hands to ffmpeg do not.
     [ "$1" != check ] || have ffmpeg || missing+=(ffmpeg)
+    [ "$1" != check ] || { have node && have npm; } || missing+=(nodejs npm)
     [ ${#missing[@]} -gt 0 ] || return 0
     have apt-get || fail "install what Debian calls ${missing[*]}, then run make again"
     echo "setup: installing ${missing[*]}"
@@ -95,6 +96,22 @@ test_python() {
     cp $requirements "$folder/requirements.txt"
 }
 
+# RunPod's own clients, in the versions that the tests were written with; Python's brings three dozen libraries.
+runpod_clients() {
+    local python=$TOOLS_DIR/test-runpod node=$TOOLS_DIR/test-node python_version=1.12.0 node_version=1.1.2
+    if [ ! -d "$python/runpod-$python_version.dist-info" ]; then
+        echo "setup: installing RunPod's client for Python into $python"
+        rm -rf "$python"
+        python3 -m pip install --quiet --no-warn-conflicts --only-binary :all: --target "$python" runpod==$python_version ||
+            fail "the tests of RunPod's API need the Python package runpod $python_version"
+    fi
+    if ! grep -qs "\"version\": \"$node_version\"" "$node/node_modules/runpod-sdk/package.json"; then
+        echo "setup: installing RunPod's client for JavaScript into $node"
+        npm install --silent --no-fund --no-audit --prefix "$node" runpod-sdk@$node_version >/dev/null ||
+            fail "the tests of RunPod's API need the package runpod-sdk $node_version for Node.js"
+    fi
+}
+
 system_packages "${1:-}"
 rust
 case ${1:-} in
@@ -103,6 +120,7 @@ check)
     lints
     cargo_deny
     test_python
+    runpod_clients
     ;;
 *) fail "say setup.sh build or setup.sh check" ;;
 esac

@@ -13,11 +13,12 @@ const MAX_FILE_LINES: usize = 400;
 
 /// Every module in reading order, with the modules that it uses: all of them above it, so there are no circles, and none
 /// that it does not use, so that a new arrow is a decision.
-const ARROWS: [(&str, &[&str]); 26] = [
+const ARROWS: [(&str, &[&str]); 27] = [
     ("error", &[]),
     ("config", &["error"]),
     ("job", &["error"]),
     ("transcript", &["error", "job"]),
+    ("runpod_payload", &["error", "job", "transcript"]),
     ("shutdown", &[]),
     ("audio", &["error", "config"]),
     ("spool", &["error"]),
@@ -28,13 +29,13 @@ const ARROWS: [(&str, &[&str]); 26] = [
     ("models", &["error", "http_client"]),
     ("gpu", &[]),
     ("whisper", &["error", "job", "transcript", "audio", "models"]),
-    ("queue", &["error", "job", "transcript", "audio", "crash", "db"]),
+    ("queue", &["error", "job", "transcript", "runpod_payload", "audio", "crash", "db"]),
     ("system", &["error", "db"]),
     ("worker", &["error", "transcript", "shutdown", "crash", "db", "queue"]),
     ("keeper", &["error", "shutdown", "spool", "storage", "queue", "worker"]),
     ("prepare", &["error", "transcript", "audio", "spool", "storage", "queue", "worker"]),
     ("transcribe", &["error", "transcript", "audio", "spool", "queue", "worker"]),
-    ("deliver", &["error", "job", "transcript", "storage", "queue", "worker"]),
+    ("deliver", &["error", "job", "transcript", "runpod_payload", "storage", "queue", "worker"]),
     (
         "app",
         &[
@@ -62,7 +63,20 @@ const ARROWS: [(&str, &[&str]); 26] = [
     ("supervise", &["error"]),
     (
         "http",
-        &["error", "config", "job", "transcript", "shutdown", "storage", "models", "gpu", "queue", "system", "app"],
+        &[
+            "error",
+            "config",
+            "job",
+            "transcript",
+            "runpod_payload",
+            "shutdown",
+            "storage",
+            "models",
+            "gpu",
+            "queue",
+            "system",
+            "app",
+        ],
     ),
     (
         "cli",

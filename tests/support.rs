@@ -1,6 +1,7 @@
 //! What the tests share: the fixtures, the real model, the real binary on a data folder of its own, and the word error
 //! rate.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -21,6 +22,16 @@ pub(crate) fn model() -> ModelFile {
 
 pub(crate) fn model_dir() -> PathBuf {
     Config::from_env().unwrap().model_dir
+}
+
+/// Where the Makefile keeps tools, by the rule that stands there.
+pub(crate) fn tools_dir() -> PathBuf {
+    let variables: HashMap<String, String> = std::env::vars().filter(|(_, value)| !value.is_empty()).collect();
+    if let Some(folder) = variables.get("TOOLS_DIR") {
+        return folder.into();
+    }
+    let cache = variables.get("XDG_CACHE_HOME").map(PathBuf::from);
+    cache.unwrap_or_else(|| Path::new(&variables["HOME"]).join(".cache")).join("whisperq/tools")
 }
 
 /// A recording as 16 kHz samples.

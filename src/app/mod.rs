@@ -237,7 +237,8 @@ impl Builder<'_> {
         let thread = |n| {
             let name = format!("deliver-{n}");
             let worker = self.worker(&name, slots);
-            let deliver = Deliver { worker, storage: self.intake.storage.clone(), signer: signer.cloned() };
+            let (storage, signer) = (self.intake.storage.clone(), signer.cloned());
+            let deliver = Deliver { worker, storage, signer, device: self.intake.device };
             spawn(name, move || deliver.worker.run(|| deliver.step()))
         };
         (0..DELIVERERS).map(thread).collect()

@@ -4,9 +4,12 @@
 mod documents;
 mod webhook;
 
+use serde_json::json;
+
 use crate::error::{Error, Result};
-use crate::job::{Destination, Job, JobState};
+use crate::job::{Destination, Job, JobState, RunpodTexts};
 use crate::queue::{Claim, DELIVER_LANE, Work, unix_now_ms};
+use crate::runpod_payload;
 use crate::storage::{Output, Storage};
 use crate::transcript::{Control, Transcript};
 use crate::worker::{Outcome, Worker};
@@ -18,6 +21,8 @@ pub struct Deliver {
     pub storage: Storage,
     /// Absent: webhooks go unsigned.
     pub signer: Option<Signer>,
+    /// Where the engine runs: cpu or cuda.
+    pub device: &'static str,
 }
 
 impl Deliver {
@@ -74,9 +79,24 @@ impl Deliver {
     ) -> Result<()> {
         let secret = self.storage.secrets_of_webhook(&job.id, &claim.options.sealed)?.webhook;
         let Some(address) = secret.as_ref().or(claim.options.webhook.as_ref()) else { return Ok(()) };
-        let body = webhook::body(job, transcript)?;
+        let body = match &claim.options.runpod {
+            Some(texts) => self.cloud_message(job, texts, claim.options.webhook.as_deref().unwrap_or_default())?,
+            None => webhook::body(job, transcript)?,
+        };
         let headers = webhook::headers(self.signer.as_ref(), &job.id, generation, unix_now_ms() / 1000, &body)?;
         self.storage.post(address, headers, body.into_bytes(), &mut || go_on(control))
+    }
+}
+
+impl Deliver {
+    /// What RunPod's cloud posts; of the input only what may be shown.
+    fn cloud_message(&self, job: &Job, texts: &RunpodTexts, webhook: &str) -> Result<String> {
+        let queue = &self.worker.queue;
+        let spoken = (job.status == JobState::Completed).then(|| queue.spoken(&job.id)).transpose()?;
+        let mut message = runpod_payload::told(job, spoken.as_ref(), texts, self.device)?;
+        message["input"] = json!({"audio": job.source});
+        message["webhook"] = webhook.into();
+        Ok(message.to_string())
     }
 }
 

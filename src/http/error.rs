@@ -26,7 +26,7 @@ impl Refusal {
     }
 
     /// The same, where clients know no other refusal than 400.
-    pub(super) fn as_bad_request(self) -> Self {
+    pub(super) fn into_bad_request(self) -> Self {
         let status = if self.status == StatusCode::CONFLICT { StatusCode::BAD_REQUEST } else { self.status };
         Self { status, ..self }
     }

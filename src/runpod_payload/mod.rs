@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::job::{Options, RunpodTexts, TextFormat};
-pub use output::{Spoken, output, status};
+pub use output::{Spoken, output, status, told};
 
 /// The names that the incumbent has for options of ours.
 const NAMES: [(&str, &str); 3] =

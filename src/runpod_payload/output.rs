@@ -25,6 +25,27 @@ pub fn status(state: JobState) -> &'static str {
     }
 }
 
+/// A job as its status is told; `spoken` where it is completed. Times are in milliseconds.
+pub fn told(job: &Job, spoken: Option<&Spoken>, texts: &RunpodTexts, device: &str) -> Result<Value> {
+    let mut told = json!({"id": job.id, "status": status(job.status)});
+    if let Some(delay) = job.delay_time_ms {
+        told["delayTime"] = delay.into();
+    }
+    if let Some(execution) = job.execution_time_ms {
+        told["executionTime"] = execution.into();
+    }
+    if let Some(worker) = job.worker_ids.first() {
+        told["workerId"] = worker.as_str().into();
+    }
+    if let Some(error) = &job.error {
+        told["error"] = format!("{}: {}", error.code, error.message).into();
+    }
+    if let Some(spoken) = spoken {
+        told["output"] = output(job, spoken, texts, device)?;
+    }
+    Ok(told)
+}
+
 /// The `output` of a completed job; `device` is cpu or cuda.
 pub fn output(job: &Job, spoken: &Spoken, texts: &RunpodTexts, device: &str) -> Result<Value> {
     let Spoken { transcript, translation } = spoken;

@@ -1,8 +1,9 @@
 //! The Python scripts of these tests, run with the packages that `infra/setup.sh check` installed.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use crate::support::tools_dir;
 
 /// A script that is running, and both ends of what is said to it.
 pub(super) struct Running {
@@ -16,16 +17,6 @@ pub(super) fn packages() -> PathBuf {
     let folder = tools_dir().join("test-python");
     assert!(folder.join("requirements.txt").exists(), "there is no {}: run `make check`", folder.display());
     folder
-}
-
-/// Where the Makefile keeps tools, by the rule that stands there.
-fn tools_dir() -> PathBuf {
-    let variables: HashMap<String, String> = std::env::vars().filter(|(_, value)| !value.is_empty()).collect();
-    if let Some(folder) = variables.get("TOOLS_DIR") {
-        return folder.into();
-    }
-    let cache = variables.get("XDG_CACHE_HOME").map(PathBuf::from);
-    cache.unwrap_or_else(|| Path::new(&variables["HOME"]).join(".cache")).join("whisperq/tools")
 }
 
 /// Starts a script of this folder with nothing of the surrounding environment but the path and the home folder: no

@@ -47,7 +47,7 @@ pub(super) async fn cancel(State(service): State<Service>, JobId(id): JobId) -> 
 /// `retry/{id}`: of a failed or timed-out job.
 pub(super) async fn retry(State(service): State<Service>, JobId(id): JobId) -> Result<Json<Value>> {
     let (queue, tried) = (service.intake.queue.clone(), id.clone());
-    blocking(move || queue.retry(&tried, unix_now_ms())).await.map_err(Refusal::as_bad_request)?;
+    blocking(move || queue.retry(&tried, unix_now_ms())).await.map_err(Refusal::into_bad_request)?;
     Ok(Json(json!({"id": id, "status": runpod_payload::status(JobState::Queued)})))
 }
 
@@ -71,25 +71,8 @@ async fn told(service: &Service, id: String) -> Result<Value> {
     blocking(move || tell(&intake, &id)).await
 }
 
-/// A job in RunPod's shape.
 fn tell(intake: &Intake, id: &str) -> crate::error::Result<Value> {
     let job = intake.queue.job(id, unix_now_ms())?;
-    let mut told = json!({"id": job.id, "status": runpod_payload::status(job.status)});
-    if let Some(delay) = job.delay_time_ms {
-        told["delayTime"] = delay.into();
-    }
-    if let Some(execution) = job.execution_time_ms {
-        told["executionTime"] = execution.into();
-    }
-    if let Some(worker) = job.worker_ids.first() {
-        told["workerId"] = worker.as_str().into();
-    }
-    if let Some(error) = &job.error {
-        told["error"] = format!("{}: {}", error.code, error.message).into();
-    }
-    if job.status == JobState::Completed {
-        let texts = intake.queue.runpod_texts(id)?;
-        told["output"] = runpod_payload::output(&job, &intake.queue.spoken(id)?, &texts, intake.device)?;
-    }
-    Ok(told)
+    let spoken = (job.status == JobState::Completed).then(|| intake.queue.spoken(id)).transpose()?;
+    runpod_payload::told(&job, spoken.as_ref(), &intake.queue.runpod_texts(id)?, intake.device)
 }

@@ -36,6 +36,7 @@
 //! - [`spool`]: the samples of waiting chunks on disk, within bounds
 //! - [`http_client`]: requests to others: guarded where users name the address; a plain download; the client of a server's API
 //! - [`storage`]: where recordings come from and results go: uploads, S3, addresses; the secrets of jobs
+//! - [`runpod_platform`]: the requests of a worker to RunPod's queue
 //! - [`crash`]: which task a thread held when it killed the process
 //! - [`db`]: the database file, its settings, its one writer
 //! - [`models`]: model files, found, fetched, converted, checked
@@ -86,6 +87,7 @@ pub mod audio;
 pub mod spool;
 pub mod http_client;
 pub mod storage;
+pub mod runpod_platform;
 pub mod crash;
 pub mod db;
 pub mod models;

@@ -13,7 +13,7 @@ const MAX_FILE_LINES: usize = 400;
 
 /// Every module in reading order, with the modules that it uses: all of them above it, so there are no circles, and none
 /// that it does not use, so that a new arrow is a decision.
-const ARROWS: [(&str, &[&str]); 27] = [
+const ARROWS: [(&str, &[&str]); 28] = [
     ("error", &[]),
     ("config", &["error"]),
     ("job", &["error"]),
@@ -24,6 +24,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("spool", &["error"]),
     ("http_client", &["error"]),
     ("storage", &["error", "http_client"]),
+    ("runpod_platform", &["error", "http_client"]),
     ("crash", &["error"]),
     ("db", &["error"]),
     ("models", &["error", "http_client"]),
@@ -35,7 +36,20 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("keeper", &["error", "shutdown", "spool", "storage", "queue", "worker"]),
     ("prepare", &["error", "transcript", "audio", "spool", "storage", "queue", "worker"]),
     ("transcribe", &["error", "transcript", "audio", "spool", "queue", "worker"]),
-    ("deliver", &["error", "job", "transcript", "runpod_payload", "storage", "queue", "worker"]),
+    (
+        "deliver",
+        &[
+            "error",
+            "job",
+            "transcript",
+            "runpod_payload",
+            "http_client",
+            "storage",
+            "runpod_platform",
+            "queue",
+            "worker",
+        ],
+    ),
     (
         "app",
         &[
@@ -48,6 +62,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
             "spool",
             "http_client",
             "storage",
+            "runpod_platform",
             "crash",
             "db",
             "models",
@@ -87,8 +102,8 @@ const ARROWS: [(&str, &[&str]); 27] = [
             "transcript",
             "shutdown",
             "audio",
-            "crash",
             "http_client",
+            "crash",
             "models",
             "gpu",
             "queue",

@@ -1,6 +1,7 @@
 //! The one place where everything is put together: database, queue, keeper, preparing and transcribing threads; and taken
 //! apart again in an order that loses nothing.
 
+mod deliverers;
 mod events;
 mod intake;
 
@@ -17,19 +18,21 @@ use crate::audio::{self, Decoder, Limits};
 use crate::config::Config;
 use crate::crash;
 use crate::db::Db;
-use crate::deliver::{Deliver, Signer};
+use crate::deliver::{Outlet, Signer};
 use crate::error::{Error, Result};
 use crate::http_client::Patience;
 use crate::keeper::Keeper;
 use crate::models::{self, ModelFile};
 use crate::prepare::{Prepare, Turns};
 use crate::queue::{self, Process, Queue, WorkerState, unix_now_ms};
+use crate::runpod_platform::Platform;
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
 use crate::storage::{self, Storage, parse_bucket};
 use crate::transcribe::Transcribe;
 use crate::whisper::{self, Demand, Model};
 use crate::worker::{Slot, Worker};
+pub use deliverers::open_platform;
 pub use events::{Taken, Upload, new_upload};
 pub use intake::{Draft, Intake, Source};
 
@@ -37,8 +40,6 @@ pub use intake::{Draft, Intake, Source};
 const LARGE_FETCHERS: usize = 8;
 /// Small ones, which wait for no large one.
 const SMALL_FETCHERS: usize = 8;
-/// Results that are carried away at the same time; all of that is waiting for those who take them.
-const DELIVERERS: usize = 8;
 /// Of each, as many are decoded at the same time: that takes a core.
 const DECODERS: usize = 2;
 /// A thread that does not stop within this when told to is not waited for.
@@ -57,6 +58,7 @@ pub struct App {
     slots: Vec<Arc<Slot>>,
     failed_workers: Arc<AtomicUsize>,
     worker_count: usize,
+    outlet: Option<Arc<Outlet>>,
 }
 
 /// Opens the queue of `config` without any workers, for commands that only look or steer.
@@ -102,6 +104,16 @@ fn create_data_dir(path: &Path) -> Result<()> {
 impl App {
     /// Starts all threads. `private`: the workers take only the jobs that this process owns.
     pub fn start(config: &Config, command: &'static str, private: bool, shutdown: &Shutdown) -> Result<Self> {
+        Self::start_with(config, command, private, None, shutdown)
+    }
+
+    fn start_with(
+        config: &Config,
+        command: &'static str,
+        private: bool,
+        platform: Option<Platform>,
+        shutdown: &Shutdown,
+    ) -> Result<Self> {
         let signer = config.webhook_secret.as_ref().map(|secret| Signer::new(secret.reveal())).transpose()?;
         let model = models::find(&config.model_dir, &config.model_name)?;
         let queue = open_queue(config)?;
@@ -127,10 +139,25 @@ impl App {
         if !private {
             workers.extend(builder.deliver_threads(signer.as_ref(), &mut slots)?);
         }
+        let outlet = platform.map(|platform| builder.outlet(platform));
+        if let Some(outlet) = &outlet {
+            workers.extend(builder.runpod_threads(outlet, &mut slots)?);
+        }
         let keeper_stop = Shutdown::default();
         let keeper = builder.keeper_thread(slots.clone(), keeper_stop.clone())?;
         let (shutdown, worker_count) = (shutdown.clone(), config.worker_count);
-        Ok(Self { intake, process, shutdown, keeper_stop, keeper, workers, slots, failed_workers, worker_count })
+        Ok(Self {
+            intake,
+            process,
+            shutdown,
+            keeper_stop,
+            keeper,
+            workers,
+            slots,
+            failed_workers,
+            worker_count,
+            outlet,
+        })
     }
 
     /// For front doors.
@@ -231,17 +258,6 @@ impl Builder<'_> {
             max_audio_bytes: self.config.max_audio_bytes,
         };
         spawn(name, move || prepare.worker.run(|| prepare.step()))
-    }
-
-    fn deliver_threads(&self, signer: Option<&Signer>, slots: &mut Vec<Arc<Slot>>) -> Result<Vec<JoinHandle<()>>> {
-        let thread = |n| {
-            let name = format!("deliver-{n}");
-            let worker = self.worker(&name, slots);
-            let (storage, signer) = (self.intake.storage.clone(), signer.cloned());
-            let deliver = Deliver { worker, storage, signer, device: self.intake.device };
-            spawn(name, move || deliver.worker.run(|| deliver.step()))
-        };
-        (0..DELIVERERS).map(thread).collect()
     }
 
     fn transcribe_threads(&self, slots: &mut Vec<Arc<Slot>>, failed: &Arc<AtomicUsize>) -> Result<Vec<JoinHandle<()>>> {

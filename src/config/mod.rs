@@ -1,6 +1,7 @@
 //! Every setting, read once from the environment and checked; nothing else in the crate reads the environment. An empty
 //! variable counts as unset, and a wrong one stops the start with its name, its value and what is allowed.
 
+mod runpod;
 mod values;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+pub use runpod::Runpod;
 use values::{GIB, KIB, bytes, cors_origins, list, refused, seconds, truth, whole};
 
 /// More threads than this is a typing error: one GPU serves about eight.
@@ -93,6 +95,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Filter directives such as `info,whisperq=debug`.
     pub rust_log: Option<String>,
+    pub runpod: Runpod,
 }
 
 /// The environment as envy hands it over: everything is text here, and parsed below so that each error can name the
@@ -149,8 +152,10 @@ impl Config {
 
     /// Reads the given `(name, value)` pairs instead.
     pub fn from_vars(vars: impl Iterator<Item = (String, String)>) -> Result<Self> {
-        let set = vars.filter(|(_, value)| !value.trim().is_empty());
-        let env: Environment = envy::from_iter(set).map_err(|error| Error::Config(error.to_string()))?;
+        let set: Vec<_> = vars.filter(|(_, value)| !value.trim().is_empty()).collect();
+        let wrong = |error: envy::Error| Error::Config(error.to_string());
+        let runpod = Runpod::read(envy::from_iter(set.iter().cloned()).map_err(wrong)?)?;
+        let env: Environment = envy::from_iter(set).map_err(wrong)?;
         let worker_count = whole("WORKER_COUNT", env.worker_count.as_deref(), 1..=MAX_WORKERS, 4)?;
         let model_instances = whole("MODEL_INSTANCES", env.model_instances.as_deref(), 1..=MAX_WORKERS, worker_count)?;
         if model_instances > worker_count {
@@ -195,8 +200,9 @@ impl Config {
             port: whole("PORT", env.port.as_deref(), 0..=65_535, 8080)? as u16,
             cors_origins: cors_origins(env.cors_origins.as_deref())?,
             shutdown: seconds("SHUTDOWN_SECONDS", env.shutdown_seconds.as_deref(), 1..=3600, 25)?,
-            log_format: log_format(env.log_format.as_deref())?,
+            log_format: log_format(env.log_format.as_deref(), runpod.endpoint_id.is_some())?,
             rust_log: env.rust_log,
+            runpod,
         })
     }
 
@@ -279,8 +285,10 @@ fn host(value: Option<&str>, has_keys: bool) -> Result<IpAddr> {
     }
 }
 
-fn log_format(value: Option<&str>) -> Result<LogFormat> {
+/// RunPod's console reads JSON.
+fn log_format(value: Option<&str>, on_runpod: bool) -> Result<LogFormat> {
     match value {
+        None if on_runpod => Ok(LogFormat::Json),
         None | Some("text") => Ok(LogFormat::Text),
         Some("json") => Ok(LogFormat::Json),
         Some(other) => Err(refused("LOG_FORMAT", other, "text or json")),

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use anyhow::Context;
+
 use crate::error::{Error, Result};
 
 /// File systems that several machines may share, or that hand every call to a program: their numbers from statfs(2). FUSE is
@@ -20,6 +22,12 @@ const SHARED: [(u32, &str); 12] = [
     (0x7461_636f, "ocfs2"),
     (0x564c, "ncp"),
 ];
+
+/// What may still be written below `folder`.
+pub fn free_bytes(folder: &Path) -> Result<u64> {
+    let found = rustix::fs::statvfs(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
 
 /// # Errors
 /// `Config` where `folder` is on a file system that a database would not survive on.

@@ -18,6 +18,7 @@ use anyhow::anyhow;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Error, Result};
+pub use filesystem::free_bytes;
 pub use readers::Readers;
 pub use statement::Statements;
 pub use writer::Durability;

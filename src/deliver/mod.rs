@@ -2,17 +2,21 @@
 //! was tried often enough, so receivers may see one twice, under the same name.
 
 mod documents;
+mod runpod;
 mod webhook;
+
+use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::job::{Destination, Job, JobState, RunpodTexts};
-use crate::queue::{Claim, DELIVER_LANE, Work, unix_now_ms};
+use crate::queue::{Claim, Work, unix_now_ms};
 use crate::runpod_payload;
 use crate::storage::{Output, Storage};
 use crate::transcript::{Control, Transcript};
 use crate::worker::{Outcome, Worker};
+pub use runpod::Outlet;
 pub use webhook::Signer;
 
 /// What a delivering thread works with.
@@ -23,6 +27,10 @@ pub struct Deliver {
     pub signer: Option<Signer>,
     /// Where the engine runs: cpu or cuda.
     pub device: &'static str,
+    /// Where its deliveries wait: `DELIVER_LANE`, or `RUNPOD_LANE`.
+    pub lane: &'static str,
+    /// The way to RunPod's queue, for those who take from `RUNPOD_LANE`.
+    pub outlet: Option<Arc<Outlet>>,
 }
 
 impl Deliver {
@@ -30,7 +38,7 @@ impl Deliver {
     pub fn step(&self) -> Result<Outcome> {
         let worker = &self.worker;
         let worker_id = worker.slot.worker_id();
-        let claim = worker.queue.claim("deliver", DELIVER_LANE, &worker.process_id, worker_id, unix_now_ms())?;
+        let claim = worker.queue.claim("deliver", self.lane, &worker.process_id, worker_id, unix_now_ms())?;
         let Some(claim) = claim else { return Ok(Outcome::Idle) };
         let Work::Deliver { destination, generation } = claim.work else { return Ok(Outcome::Idle) };
         let span = tracing::info_span!("deliver", job = claim.job_id, task = claim.task.id, worker = worker_id);
@@ -54,6 +62,11 @@ impl Deliver {
         match destination {
             Destination::Output => self.output(claim, &job, transcript.as_ref(), control),
             Destination::Webhook => self.webhook(claim, &job, generation, transcript.as_ref(), control),
+            Destination::Runpod => {
+                let outlet =
+                    self.outlet.as_ref().ok_or_else(|| anyhow::anyhow!("only a worker of RunPod's can do it"))?;
+                outlet.finish(claim, &job, control)
+            }
         }
     }
 

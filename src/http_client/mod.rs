@@ -7,11 +7,13 @@ mod download;
 mod fetch;
 mod guard;
 mod outbound;
+mod poll;
 
 pub use api::{Api, ApiError};
 pub use download::{DownloadError, Progress, download};
 pub use fetch::Fetched;
 pub use outbound::{Answer, Outbound, OutboundError, Patience, Reach, Target, Wait, block_on};
+pub use poll::Poll;
 pub use reqwest::Url;
 
 use std::sync::Once;

@@ -18,7 +18,7 @@ use super::{CONNECT_TIMEOUT, USER_AGENT, innermost, install_provider};
 use crate::error::{Error, Result};
 
 /// How often whoever waits is asked whether to go on.
-const TICK: Duration = Duration::from_millis(250);
+pub(super) const TICK: Duration = Duration::from_millis(250);
 /// What is kept of an answer that is only looked at; an error in XML is a few hundred bytes.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -259,7 +259,7 @@ pub(super) async fn pause(length: Duration, wait: &mut Wait<'_>) -> Result<(), O
     Ok(())
 }
 
-fn failed(error: &reqwest::Error) -> OutboundError {
+pub(super) fn failed(error: &reqwest::Error) -> OutboundError {
     let causes = std::iter::successors(Some(error as &(dyn StdError + 'static)), |error| (*error).source());
     if let Some(forbidden) = causes.filter_map(|cause| cause.downcast_ref::<Forbidden>()).next() {
         return OutboundError::Forbidden(forbidden.to_string());

@@ -170,8 +170,10 @@ pub enum Destination {
     Output,
     /// The job itself, as a message.
     Webhook,
+    /// The result, to the queue that the job came from.
+    Runpod,
 }
 
 impl Destination {
-    pub const ALL: [Self; 2] = [Self::Output, Self::Webhook];
+    pub const ALL: [Self; 3] = [Self::Output, Self::Webhook, Self::Runpod];
 }

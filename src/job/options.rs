@@ -96,10 +96,20 @@ pub struct Options {
 
 /// How RunPod's users get the texts of a job, and what of their input it could not follow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RunpodTexts {
     pub transcription: TextFormat,
     pub translation: TextFormat,
     pub warnings: Vec<String>,
+    /// RunPod's queue gave the job to this worker and waits for its result.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub from_queue: bool,
+    /// The worker is to be replaced after this job.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refresh_worker: bool,
+    /// Segments are sent as they come.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub streaming: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

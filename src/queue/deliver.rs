@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::fail::find;
+use super::fail::{Patience, find};
 use super::fair::{release_waiters, start_tag};
 use super::finish::{close_attempt, mark_done};
 use super::{Queue, TaskRef};
@@ -14,8 +14,22 @@ use crate::job::{Destination, JobState};
 /// Where deliveries wait: any process on this database can do them.
 pub const DELIVER_LANE: &str = "deliver";
 /// Errors of one delivery before it is given up; with the pauses between them these are more than five hours.
-pub(super) const MAX_ERRORS: i64 = 12;
-pub(super) const MAX_BACKOFF_MS: i64 = 3_600_000;
+const MAX_ERRORS: i64 = 12;
+const MAX_BACKOFF_MS: i64 = 3_600_000;
+/// Where the results wait that only a worker of RunPod's can post.
+pub const RUNPOD_LANE: &str = "deliver-runpod";
+/// RunPod ends jobs that it hears nothing of: the pauses are short, and together about an hour.
+const RUNPOD_MAX_ERRORS: i64 = 120;
+const RUNPOD_MAX_BACKOFF_MS: i64 = 30_000;
+
+/// How a delivery is tried again.
+pub(super) fn patience(destination: i64) -> Patience {
+    if destination == Destination::Runpod as i64 {
+        Patience { most: RUNPOD_MAX_ERRORS, growth: 2, longest_ms: RUNPOD_MAX_BACKOFF_MS }
+    } else {
+        Patience { most: MAX_ERRORS, growth: 4, longest_ms: MAX_BACKOFF_MS }
+    }
+}
 
 impl Queue {
     /// Ends a delivery that has arrived, and lets go on what waited for it.
@@ -79,16 +93,22 @@ impl Queue {
 
 /// Queues what a job that has just ended sends out; returns how much. What it sent at an earlier end is sent anew.
 pub(super) fn insert_deliveries(conn: &Connection, job_pk: i64, state: JobState, now_ms: i64) -> Result<usize> {
-    let (priority, output, webhook): (i64, bool, bool) = conn
-        .statement("select priority, output_uri is not null, webhook is not null from jobs where pk = ?1")?
-        .query_row([job_pk], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    // Who cancels a job wants nothing written.
-    let wanted = [(Destination::Output, output && state != JobState::Cancelled), (Destination::Webhook, webhook)];
-    let (mut count, mut before) = (0, None);
-    for (destination, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
-        let id = insert(conn, job_pk, priority, destination, before, now_ms)?;
-        count += usize::from(id.is_some());
-        before = id.or(before);
+    let (priority, output, webhook, runpod): (i64, bool, bool, bool) = conn
+        .statement(
+            "select priority, output_uri is not null, webhook is not null, coalesce(from_runpod, 0)
+             from jobs where pk = ?1",
+        )?
+        .query_row([job_pk], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    // Who cancels a job wants nothing written, and RunPod's queue forgets it.
+    let stands = state != JobState::Cancelled;
+    let files =
+        if output && stands { insert(conn, job_pk, priority, Destination::Output, None, now_ms)? } else { None };
+    let mut count = usize::from(files.is_some());
+    // Neither waits for the other: a webhook may be out of reach for hours.
+    for (destination, wanted) in [(Destination::Webhook, webhook), (Destination::Runpod, runpod && stands)] {
+        if wanted {
+            count += usize::from(insert(conn, job_pk, priority, destination, files, now_ms)?.is_some());
+        }
     }
     Ok(count)
 }
@@ -110,9 +130,10 @@ fn insert(
          where state in ('done', 'failed', 'cancelled')
          returning id",
     )?;
+    let lane = if destination == Destination::Runpod { RUNPOD_LANE } else { DELIVER_LANE };
     let params = named_params! {
-        ":job": job_pk, ":seq": destination as i64, ":lane": DELIVER_LANE, ":priority": priority,
-        ":key": start_tag(conn, "deliver", DELIVER_LANE, priority, now_ms)?, ":before": before,
+        ":job": job_pk, ":seq": destination as i64, ":lane": lane, ":priority": priority,
+        ":key": start_tag(conn, "deliver", lane, priority, now_ms)?, ":before": before,
     };
     Ok(statement.query_row(params, |row| row.get(0)).optional()?)
 }

@@ -35,12 +35,12 @@ impl Queue {
         let max_attempts = self.limits.max_attempts;
         let (retryable, code, message) = (error.is_retryable(), error.code(), error.to_string());
         self.db.write(Durability::Full, move |conn| {
-            let Counted { job_pk, errors, delivers } = count_error(conn, task)?;
+            let Counted { job_pk, errors, delivers_to } = count_error(conn, task)?;
             close_attempt(conn, task, "error", Some(&message), None, now_ms)?;
-            let (most, longest_ms) =
-                if delivers { (deliver::MAX_ERRORS, deliver::MAX_BACKOFF_MS) } else { (max_attempts, MAX_BACKOFF_MS) };
-            if retryable && errors < most {
-                return delay(conn, task.id, now_ms + backoff_ms(errors, jitter, longest_ms));
+            let usual = Patience { most: max_attempts, growth: 4, longest_ms: MAX_BACKOFF_MS };
+            let patience = delivers_to.map_or(usual, deliver::patience);
+            if retryable && errors < patience.most {
+                return delay(conn, task.id, now_ms + backoff_ms(errors, jitter, &patience));
             }
             give_up(conn, task.id, job_pk, &Ending { state: JobState::Failed, code, message: &message }, now_ms)
         })?;
@@ -141,10 +141,19 @@ fn overdue(conn: &Connection, sql: &str, now_ms: i64) -> Result<Vec<i64>> {
     Ok(jobs)
 }
 
-/// Doubling twice per error, and somewhere between half and one and a half of that.
-fn backoff_ms(errors: i64, jitter: f64, longest_ms: i64) -> i64 {
+/// How often a task is tried, and how long the pauses between are.
+pub(super) struct Patience {
+    /// Errors before it is given up.
+    pub(super) most: i64,
+    /// Each pause is so many times the one before.
+    pub(super) growth: i64,
+    pub(super) longest_ms: i64,
+}
+
+/// Growing with every error, and somewhere between half and one and a half of that.
+fn backoff_ms(errors: i64, jitter: f64, patience: &Patience) -> i64 {
     let exponent = u32::try_from(errors - 1).unwrap_or(0).min(8);
-    let pause = (BACKOFF_MS * 4_i64.pow(exponent)).min(longest_ms);
+    let pause = (BACKOFF_MS * patience.growth.pow(exponent)).min(patience.longest_ms);
     (pause as f64 * (0.5 + jitter.clamp(0.0, 1.0))) as i64
 }
 
@@ -168,17 +177,19 @@ pub(super) fn owned(conn: &Connection, task: TaskRef) -> Result<()> {
 struct Counted {
     job_pk: i64,
     errors: i64,
-    delivers: bool,
+    /// Which delivery it is, if it is one.
+    delivers_to: Option<i64>,
 }
 
 fn count_error(conn: &Connection, task: TaskRef) -> Result<Counted> {
     let counted = conn
         .statement(
             "update tasks set error_count = error_count + 1
-             where id = ?1 and attempt = ?2 and state = 'running' returning job_pk, error_count, kind = 'deliver'",
+             where id = ?1 and attempt = ?2 and state = 'running' returning job_pk, error_count,
+                 iif(kind = 'deliver', seq, null)",
         )?
         .query_row((task.id, task.attempt), |row| {
-            Ok(Counted { job_pk: row.get(0)?, errors: row.get(1)?, delivers: row.get(2)? })
+            Ok(Counted { job_pk: row.get(0)?, errors: row.get(1)?, delivers_to: row.get(2)? })
         });
     counted.optional()?.ok_or(Error::ClaimLost)
 }
@@ -251,16 +262,20 @@ pub(super) fn cancel_tasks(conn: &Connection, job_pk: i64, now_ms: i64) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_BACKOFF_MS, deliver};
+    use super::{MAX_BACKOFF_MS, Patience, deliver};
+    use crate::job::Destination;
 
     #[test]
     fn back_off_grows_fourfold_up_to_a_minute_and_is_spread_by_half() {
-        let backoff_ms = |errors, jitter| super::backoff_ms(errors, jitter, MAX_BACKOFF_MS);
+        let usual = Patience { most: 3, growth: 4, longest_ms: MAX_BACKOFF_MS };
+        let backoff_ms = |errors, jitter| super::backoff_ms(errors, jitter, &usual);
         assert_eq!(backoff_ms(1, 0.5), 1_000);
         assert_eq!(backoff_ms(2, 0.5), 4_000);
         assert_eq!(backoff_ms(3, 0.0), 8_000);
         assert_eq!(backoff_ms(3, 1.0), 24_000);
         assert_eq!(backoff_ms(50, 0.5), 60_000);
-        assert_eq!(super::backoff_ms(50, 0.5, deliver::MAX_BACKOFF_MS), 3_600_000);
+        let of = |destination, errors| super::backoff_ms(errors, 0.5, &deliver::patience(destination as i64));
+        assert_eq!(of(Destination::Webhook, 50), 3_600_000);
+        assert_eq!([1, 2, 3, 4, 5, 6, 50].map(|n| of(Destination::Runpod, n) / 1000), [1, 2, 4, 8, 16, 30, 30]);
     }
 }

@@ -35,6 +35,7 @@ mod process;
 mod read;
 mod retain;
 mod retry;
+mod runpod;
 mod submit;
 mod wake;
 
@@ -43,7 +44,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use claim::{CLAIM, Claim, Work};
-pub use deliver::DELIVER_LANE;
+pub use deliver::{DELIVER_LANE, RUNPOD_LANE};
 pub use finish::ChunkResult;
 pub use follow::{Heard, Position};
 pub use plan::{Order, Plan, Stored};

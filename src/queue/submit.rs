@@ -78,7 +78,7 @@ impl Queue {
 }
 
 /// The job that came before under the same key, or the same id where that is not ours to choose.
-fn earlier(conn: &Connection, idempotency_key: Option<&str>, id: &str) -> Result<Option<String>> {
+pub(super) fn earlier(conn: &Connection, idempotency_key: Option<&str>, id: &str) -> Result<Option<String>> {
     let mut statement = conn.statement(
         "select id from jobs where idempotency_key = ?1 union all select id from jobs where id = ?2 limit 1",
     )?;
@@ -94,7 +94,7 @@ fn refuse_when_full(conn: &Connection, max_queued: i64) -> Result<()> {
     Err(Error::Overloaded(format!("{queued} jobs are waiting, the limit (MAX_QUEUED): try again later")))
 }
 
-fn insert(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Result<()> {
+pub(super) fn insert(conn: &Connection, job: &NewJob, limits: &Limits, now_ms: i64) -> Result<()> {
     let options = &job.options;
     let (ttl_ms, execution_timeout_ms) = time_limits(options, limits);
     conn.statement(

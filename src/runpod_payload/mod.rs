@@ -2,12 +2,14 @@
 //! with every field that it gives. How they travel is the front doors' business.
 
 mod output;
+mod post;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::job::{Options, RunpodTexts, TextFormat};
 pub use output::{Spoken, output, status, told};
+pub use post::{Failure, INIT_FAILED, answer, failed, progress};
 
 /// The names that the incumbent has for options of ours.
 const NAMES: [(&str, &str); 3] =
@@ -52,6 +54,8 @@ impl Input {
                 *format = text_format(name, &wanted, &mut texts.warnings);
             }
         }
+        texts.refresh_worker = fields.remove("refresh_worker").is_some_and(|wanted| wanted == true);
+        texts.streaming = fields.remove("streaming").is_some_and(|wanted| wanted == true);
         let options = Options::from_fields(renamed(fields, &mut texts.warnings))?.validate()?;
         Ok(Self { audio, options: Options { runpod: Some(texts), ..options }, model })
     }

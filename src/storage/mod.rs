@@ -224,6 +224,19 @@ impl Storage {
         Ok((self.inner.s3.put(&object, valid)?.url, format!("s3://{bucket}/{key}")))
     }
 
+    /// An address from which a document in S3 can be fetched within `valid`, by anyone who has it.
+    ///
+    /// # Errors
+    /// `InvalidInput` with `denied` where there are no credentials, or where it is not in S3.
+    pub fn presigned_download(&self, from: &Output<'_>, valid: Duration) -> Result<Url> {
+        match &Location::parse(from.address)? {
+            Location::S3 { bucket, key } => {
+                Ok(self.inner.s3.get_within(&Object { bucket, key, keys: from.keys }, valid)?.url)
+            }
+            Location::Http(_) => Err(Error::invalid("denied", "an address outside S3 cannot be signed")),
+        }
+    }
+
     /// Puts a document where it is wanted.
     ///
     /// # Errors

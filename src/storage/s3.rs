@@ -48,10 +48,15 @@ impl S3 {
 
     /// How to read an object.
     pub(super) fn get(&self, object: &Object<'_>) -> Result<Target> {
+        self.get_within(object, Duration::from_secs(OWN_SECONDS))
+    }
+
+    /// The same, within `valid`.
+    pub(super) fn get_within(&self, object: &Object<'_>, valid: Duration) -> Result<Target> {
         let (client, reach) = self.client(object)?;
         // Asking for S3's own checksums takes a header that the SDK leaves unsigned here, which servers refuse.
         let request = client.get_object().bucket(object.bucket).key(object.key);
-        let signed = block_on(request.presigned(expiry(Duration::from_secs(OWN_SECONDS))?))?;
+        let signed = block_on(request.presigned(expiry(valid)?))?;
         target(signed, reach, object)
     }
 

@@ -38,13 +38,20 @@ fn config_with(name: &str, value: &str) -> Result<Config> {
 
 #[test]
 fn the_readme_lists_exactly_the_settings_that_are_read() {
-    let config = source::read("src/config/mod.rs");
-    let fields = config.lines().skip_while(|line| *line != "struct Environment {").skip(1);
-    let fields = fields.take_while(|line| *line != "}").filter_map(|line| line.trim().split_once(':'));
+    let files = ["src/config/mod.rs", "src/config/runpod.rs"];
+    let mut read: Vec<String> = files.into_iter().flat_map(fields).collect();
     // The home directory is the system's, not a setting of ours.
-    let read: Vec<String> = fields.map(|(name, _)| name.to_uppercase()).filter(|name| name != "HOME").collect();
+    read.retain(|name| name != "HOME");
     let listed: Vec<String> = table().into_iter().map(|setting| setting.name).collect();
-    assert_eq!(listed, read, "the settings in README.md and in src/config/mod.rs");
+    assert_eq!(listed, read, "the settings in README.md and in {files:?}");
+}
+
+/// What a file of the settings reads, in order.
+fn fields(file: &str) -> Vec<String> {
+    let config = source::read(file);
+    let fields = config.lines().skip_while(|line| !line.ends_with("struct Environment {")).skip(1);
+    let fields = fields.take_while(|line| *line != "}").filter_map(|line| line.trim().split_once(':'));
+    fields.map(|(name, _)| name.to_uppercase()).collect()
 }
 
 #[test]

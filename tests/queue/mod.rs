@@ -20,6 +20,7 @@ mod order;
 mod process;
 mod retain;
 mod retry;
+mod runpod;
 mod schema;
 mod stream;
 mod submit;

@@ -56,6 +56,7 @@
 //! Front doors:
 //!
 //! - [`http`]: the HTTP API
+//! - [`runpod`]: a worker of RunPod's: jobs from its queue, and signs of life
 //! - [`cli`]: the command line
 //!
 //! # Invariants
@@ -105,6 +106,7 @@ pub mod app;
 pub mod supervise;
 
 pub mod http;
+pub mod runpod;
 pub mod cli;
 
 // The tests of the queue name the crate as everyone does, wherever they are built.

@@ -27,6 +27,9 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// To be put right by a person: trying again is no use.
 const BAD_CONFIGURATION: u8 = 2;
+/// Of a child that has said itself to whom it concerns that it cannot work here, and is not to come back; between the two
+/// processes only.
+pub const UNFIT: u8 = 3;
 
 /// Runs this very program with `args` and, as one more, the number of this process, for [`follow_parent`]; returns the code
 /// to exit with. It returns once the child has ended well, or after a request to stop, or because the configuration is
@@ -115,7 +118,10 @@ impl End {
     fn last_code(&self, is_first: bool) -> Option<u8> {
         let code = self.status.code().and_then(|code| u8::try_from(code).ok());
         if self.asked {
-            return Some(code.unwrap_or(FAILED));
+            return Some(code.filter(|code| *code != UNFIT).unwrap_or(FAILED));
+        }
+        if code == Some(UNFIT) {
+            return Some(FAILED);
         }
         code.filter(|code| *code == DONE || is_first && *code == BAD_CONFIGURATION)
     }

@@ -13,7 +13,7 @@ const MAX_FILE_LINES: usize = 400;
 
 /// Every module in reading order, with the modules that it uses: all of them above it, so there are no circles, and none
 /// that it does not use, so that a new arrow is a decision.
-const ARROWS: [(&str, &[&str]); 28] = [
+const ARROWS: [(&str, &[&str]); 29] = [
     ("error", &[]),
     ("config", &["error"]),
     ("job", &["error"]),
@@ -94,6 +94,25 @@ const ARROWS: [(&str, &[&str]); 28] = [
         ],
     ),
     (
+        "runpod",
+        &[
+            "error",
+            "config",
+            "job",
+            "runpod_payload",
+            "shutdown",
+            "http_client",
+            "storage",
+            "runpod_platform",
+            "db",
+            "models",
+            "whisper",
+            "queue",
+            "deliver",
+            "app",
+        ],
+    ),
+    (
         "cli",
         &[
             "error",
@@ -112,6 +131,7 @@ const ARROWS: [(&str, &[&str]); 28] = [
             "app",
             "supervise",
             "http",
+            "runpod",
         ],
     ),
     ("main", &["cli"]),
@@ -127,12 +147,12 @@ const OWNERS: [(&str, &[&str]); 45] = [
     ("aws_smithy_checksums", &["storage"]),
     ("aws_smithy_http_client", &["storage"]),
     ("axum", &["http"]),
-    ("base64", &["storage", "deliver", "http"]),
+    ("base64", &["storage", "deliver", "http", "runpod"]),
     ("clap", &["cli"]),
     ("comfy_table", &["cli"]),
     ("csv", &["cli"]),
     ("envy", &["config"]),
-    ("fastrand", &["models", "db", "worker"]),
+    ("fastrand", &["models", "db", "worker", "runpod"]),
     ("flate2", &["whisper"]),
     ("half", &["models", "audio"]),
     ("hmac", &["deliver"]),

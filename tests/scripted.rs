@@ -28,7 +28,7 @@ impl Request {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    fn read_head(stream: &mut impl BufRead) -> Self {
+    pub(crate) fn read_head(stream: &mut impl BufRead) -> Self {
         let head: Vec<String> = stream.lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
         let line = head[0].trim_end_matches(" HTTP/1.1").to_owned();
         let headers = head[1..].iter().filter_map(|line| line.split_once(':'));
@@ -36,7 +36,7 @@ impl Request {
         Self { line, headers, body: Vec::new() }
     }
 
-    fn read_body(&mut self, stream: &mut impl Read) {
+    pub(crate) fn read_body(&mut self, stream: &mut impl Read) {
         let length = self.header("content-length").map_or(0, |length| length.parse().unwrap());
         self.body = vec![0; length];
         stream.read_exact(&mut self.body).unwrap();

@@ -10,6 +10,7 @@ mod http;
 mod models;
 mod plan;
 mod prepare;
+mod runpod;
 mod runpod_api;
 mod s3;
 mod scripted;

@@ -8,6 +8,8 @@ mod load;
 mod models;
 mod output;
 mod progress;
+mod runpod;
+mod runpod_log;
 mod serve;
 mod sql;
 mod table;
@@ -49,7 +51,7 @@ const QUIET: [&str; 8] = [
 #[command(
     name = "whisperq",
     version,
-    after_help = "Example: whisperq transcribe --model tiny.en talk.mp3\n\nWithout a command: serve. Settings come from the environment; the README lists them."
+    after_help = "Example: whisperq transcribe --model tiny.en talk.mp3\n\nWithout a command: runpod where RUNPOD_WEBHOOK_GET_JOB is set, otherwise serve. Settings come from the environment; the README lists them."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -59,6 +61,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Runpod(runpod::Args),
     Transcribe(transcribe::Args),
     Upload(upload::Args),
     Load(load::Args),
@@ -87,7 +90,7 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match dispatch(cli.command.unwrap_or(Command::Serve(serve::Args::default()))) {
+    match cli.command.map_or_else(dispatch_usual, dispatch) {
         Ok(Done::Well) => ExitCode::SUCCESS,
         Ok(Done::WithCode(code)) => ExitCode::from(code),
         Ok(Done::WithFailures) => ExitCode::from(FAILED),
@@ -98,10 +101,20 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Without a command: where RunPod hands out jobs, take them, else serve.
+fn dispatch_usual() -> Result<Done> {
+    let config = start_service()?;
+    if config.runpod.get_job.is_some() {
+        return runpod::run(&runpod::Args::default(), &config);
+    }
+    serve::run(&serve::Args::default(), &config)
+}
+
 fn dispatch(command: Command) -> Result<Done> {
     match command {
         Command::Transcribe(args) => transcribe::run(args, start()?),
         Command::Serve(args) => serve::run(&args, &start_service()?),
+        Command::Runpod(args) => runpod::run(&args, &start_service()?),
         Command::Upload(args) => upload::run(&args, &start()?),
         Command::Load(args) => load::run(&args, &start()?),
         Command::Jobs(args) => jobs::run(args, &start()?),
@@ -167,6 +180,7 @@ fn report(message: &str) {
 fn start_logging(config: &Config, default: &str) -> Result<()> {
     use tracing_subscriber::EnvFilter;
     use tracing_subscriber::filter::ParseError;
+    use tracing_subscriber::fmt::format::JsonFields;
     let directives = config.rust_log.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(directives).map_err(|error| {
         Error::Config(format!(
@@ -182,6 +196,9 @@ fn start_logging(config: &Config, default: &str) -> Result<()> {
     // Only a second start in one process is refused, and then the first one serves.
     let _ = match config.log_format {
         LogFormat::Text => log.try_init(),
+        LogFormat::Json if config.runpod.endpoint_id.is_some() => {
+            log.fmt_fields(JsonFields::new()).event_format(runpod_log::Lines).try_init()
+        }
         LogFormat::Json => log.json().try_init(),
     };
     Ok(())

@@ -1,0 +1,82 @@
+//! A worker without a queue: one input, done here and shown, as RunPod's own workers do it for developers.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use serde_json::{Value, json};
+
+use super::accept::decode;
+use crate::app::{App, Source};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::job::{FrontDoor, JobState};
+use crate::queue::{new_id, unix_now_ms};
+use crate::runpod_payload::{self, Audio, Failure, Input};
+use crate::shutdown::Shutdown;
+use crate::storage::upload_source;
+
+const LOOK: Duration = Duration::from_millis(200);
+const WORKER: &str = "local";
+
+/// What RunPod would have been sent, and whether that is a result.
+pub struct Tested {
+    pub body: Value,
+    pub is_well: bool,
+}
+
+/// Does the job in `text`, `{"input": {…}}`.
+///
+/// # Errors
+/// `Config` where that is no job.
+pub fn test(config: &Config, text: &str, asked: &Shutdown) -> Result<Tested> {
+    let job: Value = serde_json::from_str(text)
+        .map_err(|error| Error::Config(format!("the test input is no JSON, {{\"input\": {{…}}}}: {error}")))?;
+    let input = job.get("input").filter(|input| !input.is_null());
+    let input = input.ok_or_else(|| Error::Config("the test input has no input: {\"input\": {…}}".to_owned()))?;
+    let input = Input::parse(input.clone())?;
+    let app = App::start(config, "runpod", true, asked)?;
+    let tested = submit(&app, input).and_then(|id| ended(&app, &id, asked));
+    app.shut_down(Duration::ZERO)?;
+    tested
+}
+
+fn submit(app: &App, input: Input) -> Result<String> {
+    let (intake, id) = (app.intake(), new_id());
+    let mut incoming = intake.storage.uploads().receive(&id);
+    let source = match &input.audio {
+        Audio::Address(address) => Source::address(address)?,
+        Audio::Base64(text) => {
+            let audio = decode(text)?;
+            std::fs::write(incoming.path(), &audio).map_err(|error| anyhow!("cannot store the recording: {error}"))?;
+            incoming.complete()?;
+            Source { name: upload_source("audio"), version: None, bytes: Some(audio.len() as u64) }
+        }
+    };
+    let mut draft = intake.new_job(id, FrontDoor::Runpod, source, input.options, None)?;
+    draft.job.owner = Some(intake.process_id.clone());
+    let submitted = intake.submit(draft)?;
+    incoming.keep();
+    Ok(submitted.id)
+}
+
+fn ended(app: &App, id: &str, asked: &Shutdown) -> Result<Tested> {
+    let queue = &app.intake().queue;
+    loop {
+        let seen = queue.wake().seen();
+        let job = queue.job(id, unix_now_ms())?;
+        let texts = queue.runpod_texts(id)?;
+        if job.status == JobState::Completed {
+            let output = runpod_payload::output(&job, &queue.spoken(id)?, &texts, app.intake().device)?;
+            return Ok(Tested { body: runpod_payload::answer(output, &texts), is_well: true });
+        }
+        if let Some(error) = job.error.as_ref().filter(|_| job.status.is_terminal()) {
+            let body = runpod_payload::failed(&Failure::of(error, WORKER, WORKER), &texts);
+            return Ok(Tested { body, is_well: false });
+        }
+        if asked.is_triggered() || app.is_dead() {
+            let why = if app.is_dead() { "the model could not be loaded" } else { "interrupted" };
+            return Ok(Tested { body: json!({"error": why}), is_well: false });
+        }
+        queue.wake().wait(seen, LOOK);
+    }
+}

@@ -8,12 +8,13 @@ use crate::whisper;
 /// The name of a check, and what it found.
 pub(super) type Unfit = (&'static str, String);
 
+pub(super) const MODEL: &str = "model";
 /// Room for the decoded audio of a few recordings and what SQLite writes.
 const MIN_DISK_BYTES: u64 = 512 * 1024 * 1024;
 
 pub(super) fn start(config: &Config) -> Result<(), Unfit> {
-    let model = models::find(&config.model_dir, &config.model_name).map_err(|error| ("model", error.to_string()))?;
-    std::fs::File::open(&model.path).map_err(|error| ("model", format!("{}: {error}", model.path.display())))?;
+    let model = models::find(&config.model_dir, &config.model_name).map_err(|error| (MODEL, error.to_string()))?;
+    std::fs::File::open(&model.path).map_err(|error| (MODEL, format!("{}: {error}", model.path.display())))?;
     if cfg!(feature = "cuda") && config.runpod.gpu_count > 0 && whisper::gpus().is_empty() {
         let reason = format!("RUNPOD_GPU_COUNT={}, but no GPU can be used", config.runpod.gpu_count);
         return Err(("gpu", reason));

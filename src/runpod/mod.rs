@@ -70,6 +70,10 @@ pub fn run(config: &Config, asked: &Shutdown) -> Result<Ending> {
         Err((check, reason)) => {
             tracing::error!(check, reason, "this worker cannot work");
             say_unhealthy(&platform, check, &reason);
+            // The other workers of the endpoint have no better model; a better disk they may have.
+            if check == check::MODEL {
+                take::fail_one(&platform, &reason);
+            }
             return Ok(Ending::Unfit);
         }
     };

@@ -7,6 +7,9 @@ use serde_json::Value;
 use super::{Desk, was_stopped};
 use crate::error::{Error, Result};
 use crate::http_client::{Answer, OutboundError};
+use crate::job::RunpodTexts;
+use crate::runpod_payload::{self, Failure, INIT_FAILED};
+use crate::runpod_platform::{Place, Platform};
 
 /// How soon it is looked whether there is room for a job, without a wake-up.
 const LOOK: Duration = Duration::from_millis(500);
@@ -100,6 +103,21 @@ impl Desk {
         }
         for job_id in held() {
             self.fail(&job_id, reason);
+        }
+    }
+}
+
+/// Takes one job only to say that this worker, and those like it, cannot do it: otherwise nobody would learn why nothing
+/// is done.
+pub(super) fn fail_one(platform: &Platform, reason: &str) {
+    let taken = understood(platform.take_within(1, false, LAST_POLL, &mut || Ok(())));
+    let Brought::Jobs(jobs) = taken else { return };
+    let Platform { hostname, worker_id, .. } = platform;
+    let failure = Failure { code: INIT_FAILED, message: reason, hostname, worker_id };
+    let body = runpod_payload::failed(&failure, &RunpodTexts::default()).to_string();
+    for id in jobs.iter().filter_map(|job| job["id"].as_str()) {
+        if let Err(error) = platform.post(Place::Output, id, false, body.clone().into_bytes(), &mut || Ok(())) {
+            tracing::error!(job = id, %error, "RunPod could not be told why the job is not done");
         }
     }
 }

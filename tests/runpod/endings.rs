@@ -60,11 +60,12 @@ fn a_worker_without_its_model_says_so_and_does_not_come_back() {
     let pings: Vec<_> = platform.seen().into_iter().filter(is_ping).collect();
     assert_eq!(pings.len(), 1);
     assert!(pings[0].line.contains("&status=unhealthy&check=model&reason="), "{}", pings[0].line);
-    assert!(!platform.seen().iter().any(is_take));
+    let takes = platform.seen().into_iter().filter(is_take).count();
+    assert_eq!(takes, 1, "one, for somebody to tell it to");
 }
 
 #[test]
-fn a_model_that_does_not_load_is_told_to_whoever_waits_for_the_job() {
+fn a_model_that_is_no_good_is_told_to_whoever_waits_for_the_job() {
     let platform = Platform::start();
     let whisperq = Whisperq::new();
     let folder = whisperq.path("models");

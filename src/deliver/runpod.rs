@@ -173,7 +173,7 @@ impl Outlet {
 
     /// Where a result goes that is too long, and with whose keys: to the user's own bucket, else where transcripts go.
     fn place(&self, claim: &Claim) -> Result<Option<(String, Option<S3Config>)>> {
-        let secrets = self.storage.secrets(&claim.job_id)?;
+        let secrets = self.storage.secrets_of_result(&claim.job_id, &claim.options.sealed)?;
         let name = format!("{}.output.json", claim.job_id);
         if let Some(keys) = &secrets.s3_config
             && let Some(bucket) = &keys.bucket_name

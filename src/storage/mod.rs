@@ -166,6 +166,11 @@ impl Storage {
         self.secrets(job_id, sealed, if own { &[secrets::OUTPUT, secrets::KEYS] } else { &[] })
     }
 
+    /// The same for a result that goes to the user's own bucket, whatever else does.
+    pub fn secrets_of_result(&self, job_id: &str, sealed: &[String]) -> Result<Secrets> {
+        self.secrets(job_id, sealed, &[secrets::OUTPUT, secrets::KEYS])
+    }
+
     /// The same for its webhook.
     pub fn secrets_of_webhook(&self, job_id: &str, sealed: &[String]) -> Result<Secrets> {
         self.secrets(job_id, sealed, &[secrets::WEBHOOK])

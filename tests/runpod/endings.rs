@@ -11,7 +11,7 @@ fn a_worker_that_is_told_to_stop_does_what_it_was_given_and_lives_until_that_has
     let platform = Platform::start();
     platform.answer_posts(&[500, 200]);
     platform.hand_out(&long_job("a-u1", 35));
-    let worker = Worker::start(&platform, &[("SHUTDOWN_SECONDS", "60")]);
+    let worker = Worker::start(&platform, &[("SHUTDOWN_SECONDS", "600")]);
     platform.asked(|request| is_ping(request) && request.line.contains("a-u1"));
     worker.signal(Signal::TERM);
     platform.results(1);

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::job::{FrontDoor, NewJob, Options};
 use crate::models::{self, ModelFile};
 use crate::queue::{Queue, Submitted, unix_now_ms};
-use crate::storage::{S3Config, Secrets, Storage, is_address};
+use crate::storage::{S3Config, Secrets, Storage, is_address, not_an_address};
 use crate::transcript::Format;
 
 /// OpenAI's name for its own model; its clients cannot leave the name out.
@@ -55,9 +55,7 @@ impl Source {
     pub fn address(address: &str) -> Result<Self> {
         let name = address.to_owned();
         if !is_address(&name) {
-            let message =
-                "audio is no address that can be fetched: allowed are s3://bucket/key, https:// and http:// addresses";
-            return Err(Error::invalid("address_not_allowed", message));
+            return Err(not_an_address(&name));
         }
         Ok(Self { name, version: None, bytes: None })
     }

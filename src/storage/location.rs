@@ -26,9 +26,7 @@ impl Location {
             return s3(object);
         }
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        url.map(Self::Http).ok_or_else(|| {
-            not_allowed("that is no address to read from: allowed are s3://bucket/key, https:// and http:// addresses")
-        })
+        url.map(Self::Http).ok_or_else(|| no_address(text))
     }
 
     /// Without user, password, query and fragment.
@@ -38,6 +36,13 @@ impl Location {
             Self::Http(url) => shown_url(url),
         }
     }
+}
+
+/// As much of what was meant for an address as is surely no secret.
+pub(super) fn shown_text(text: &str) -> String {
+    let has_place = |url: &Url| url.host_str().is_some_and(|host| !host.is_empty()) || url.scheme() == "file";
+    let url = Url::parse(text).ok().filter(has_place);
+    url.map_or_else(|| "the address".to_owned(), |url| shown_url(&url))
 }
 
 /// The part of an address that is no secret.
@@ -53,7 +58,8 @@ pub(super) fn shown_url(url: &Url) -> String {
 
 /// Whether a job's `source` is a place outside this machine.
 pub(super) fn is_remote(source: &str) -> bool {
-    ["s3://", "http://", "https://"].iter().any(|scheme| source.starts_with(scheme))
+    let scheme = source.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| ["s3", "http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
 }
 
 /// The bucket and what comes before each key, from `s3://bucket/prefix` or a bucket's name alone.
@@ -83,8 +89,13 @@ fn is_bucket(name: &str) -> bool {
     (3..=63).contains(&name.len()) && name.bytes().all(|c| c.is_ascii_alphanumeric() || b".-_".contains(&c))
 }
 
-pub(super) fn not_allowed(message: impl Into<String>) -> Error {
-    Error::invalid("address_not_allowed", message)
+pub(super) fn no_address(text: &str) -> Error {
+    let shown = shown_text(text);
+    not_allowed(format!("{shown} cannot be fetched: allowed are s3://bucket/key, https:// and http:// addresses"))
+}
+
+pub(super) fn not_allowed(why: impl std::fmt::Display) -> Error {
+    Error::invalid("address_not_allowed", format!("{why}; trying again as it is does not help"))
 }
 
 #[cfg(test)]
@@ -118,6 +129,9 @@ mod tests {
             "s3://talks/../secret/a",
             "s3://talks/./secret",
             "s3://ta lks/secret",
+            "s3://key:secret@talks/a.mp3",
+            "ftp://user:secret@a/b?secret",
+            "gopher:///user:secret@a/b",
             "http://",
             "https:secret",
         ] {
@@ -130,6 +144,22 @@ mod tests {
             assert!(!error.to_string().contains("secret") && error.to_string().contains("s3://bucket/key"), "{error}");
         }
         assert!(Location::parse(&format!("https://a/{}", "b".repeat(MAX_CHARS))).is_err());
+    }
+
+    #[test]
+    fn what_is_no_address_is_named_as_far_as_it_is_no_secret() {
+        assert_eq!(shown_text("ftp://user:word@a.example/b.mp3?c#d"), "ftp://a.example/b.mp3");
+        assert_eq!(shown_text("file:///etc/passwd"), "file:///etc/passwd");
+        for text in ["data:audio/wav;base64,secret", "gopher:///user:word@a/b", "talk.mp3"] {
+            assert_eq!(shown_text(text), "the address");
+        }
+    }
+
+    #[test]
+    fn the_scheme_of_an_address_is_read_in_any_case() {
+        assert!(is_remote("HTTPS://a.example/b") && is_remote("s3://talks/a") && !is_remote("/https/a"));
+        assert_eq!(shown("HTTPS://A.example/b"), "https://a.example/b");
+        assert!(Location::parse("S3://talks/a").is_err_and(|error| error.code() == "address_not_allowed"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::http_client::{Outbound, Patience, Target, Url, Wait};
-use location::{Location, bucket_and_prefix, is_remote, not_allowed, shown_url};
+use location::{Location, bucket_and_prefix, is_remote, no_address, not_allowed, shown_text, shown_url};
 pub use notification::{Created, Notification};
 pub use remote::{Recording, Version, Wanted};
 use s3::{Object, S3};
@@ -102,7 +102,7 @@ impl Storage {
                 let forbidden = |reason| not_allowed(format!("{shown}: {reason}"));
                 self.inner.outbound.check(url).map_err(forbidden)?;
             }
-            Location::S3 { bucket, .. } if !own_keys => self.check_bucket(bucket)?,
+            Location::S3 { bucket, .. } if !own_keys => self.check_bucket(bucket, &shown)?,
             Location::S3 { .. } => {}
         }
         Ok(shown)
@@ -120,7 +120,7 @@ impl Storage {
             .filter(|(_, prefix)| location::is_key(prefix))
             .ok_or_else(|| not_allowed("output_uri: allowed are s3://bucket/prefix and an address that takes a PUT"))?;
         if !own_keys {
-            self.check_bucket(bucket)?;
+            self.check_bucket(bucket, address)?;
         }
         Ok(address.to_owned())
     }
@@ -132,17 +132,17 @@ impl Storage {
     pub fn check_webhook(&self, address: &str) -> Result<String> {
         match Location::parse(address) {
             Ok(Location::Http(_)) => self.check(address, false),
-            _ => Err(no_webhook()),
+            _ => Err(no_webhook(address)),
         }
     }
 
-    fn check_bucket(&self, bucket: &str) -> Result<()> {
+    fn check_bucket(&self, bucket: &str, shown: &str) -> Result<()> {
         let allowed = &self.inner.allowed_buckets;
         if allowed.is_empty() || allowed.iter().any(|name| name == bucket) {
             return Ok(());
         }
         let list = allowed.join(", ");
-        Err(not_allowed(format!("the bucket {bucket} may not be used here: S3_ALLOWED_BUCKETS allows {list}")))
+        Err(not_allowed(format!("{shown}: the bucket may not be used here: S3_ALLOWED_BUCKETS allows {list}")))
     }
 
     /// Stores what a job about to be submitted needs and its row must not have.
@@ -190,13 +190,16 @@ impl Storage {
     /// # Errors
     /// `InvalidInput` with `address_not_allowed`.
     pub fn check_keys(&self, keys: &S3Config) -> Result<()> {
-        let wrong =
-            || not_allowed("s3Config: endpointUrl is no address of an S3 server, such as https://s3.example.org");
+        let shown = shown_text(&keys.endpoint_url);
+        let wrong = || {
+            not_allowed(format!(
+                "s3Config: endpointUrl: {shown} is no S3 server: allowed is such as https://s3.example.org"
+            ))
+        };
         let Ok(Location::Http(url)) = Location::parse(&keys.endpoint_url) else { return Err(wrong()) };
         if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
             return Err(wrong());
         }
-        let shown = shown_url(&url);
         self.inner.outbound.check(&url).map_err(|reason| not_allowed(format!("s3Config: {shown}: {reason}")))
     }
 
@@ -258,7 +261,7 @@ impl Storage {
     /// # Errors
     /// As [`Storage::write`]; only an address that is gone for good (410) or not allowed is `InvalidInput`.
     pub fn post(&self, address: &str, headers: Vec<(String, String)>, body: Vec<u8>, wait: &mut Wait) -> Result<()> {
-        let Location::Http(url) = Location::parse(address)? else { return Err(no_webhook()) };
+        let Location::Http(url) = Location::parse(address)? else { return Err(no_webhook(address)) };
         let shown = shown_url(&url);
         let target = Target { headers, ..remote::users_address(&url) };
         let answer = self.inner.outbound.post(&target, body, wait).map_err(|error| failure::explain(&shown, error))?;
@@ -283,8 +286,9 @@ pub struct Output<'a> {
     pub keys: Option<&'a S3Config>,
 }
 
-fn no_webhook() -> Error {
-    not_allowed("webhook: allowed is an https:// or http:// address")
+fn no_webhook(address: &str) -> Error {
+    let shown = shown_text(address);
+    not_allowed(format!("{shown} cannot be a webhook: allowed is an https:// or http:// address"))
 }
 
 /// The `source` of a job for a file that was sent under this name.
@@ -307,6 +311,11 @@ pub fn parse_bucket(setting: &str) -> Option<(&str, &str)> {
 /// Whether a job's audio is outside this machine.
 pub fn is_address(source: &str) -> bool {
     is_remote(source)
+}
+
+/// What to say to a user whose text is none.
+pub fn not_an_address(text: &str) -> Error {
+    no_address(text)
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ fn target<E: std::error::Error + 'static>(
 ) -> Result<Target> {
     let shown = object.shown();
     let signed = signed.map_err(|error| unsigned(&error, &shown))?;
-    let wrong = |_| Error::invalid("unreachable", format!("{shown}: AWS_ENDPOINT_URL_S3 is not an address"));
+    let wrong = |_| failure::invalid("unreachable", &shown, "AWS_ENDPOINT_URL_S3 is not an address");
     let headers = signed.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Ok(Target { url: Url::parse(signed.uri()).map_err(wrong)?, headers, reach })
 }

@@ -254,8 +254,9 @@ fn bucket(name: &str, value: Option<String>, allowed: &str) -> Result<Option<Str
     if is_name && (!needs_scheme || value.starts_with("s3://")) {
         return Ok(Some(value));
     }
-    // The query of an address may be a signature.
-    Err(refused(name, value.split('?').next().unwrap_or_default(), allowed))
+    // The query of an address may be a signature, and what is before its host a password.
+    let shown = value.split('?').next().unwrap_or_default();
+    Err(refused(name, if shown.contains('@') { "(an address)" } else { shown }, allowed))
 }
 
 /// None are for ever.
@@ -363,6 +364,7 @@ mod tests {
         assert!(refusal(&[("OUTPUT_URI", "talks")]).contains("s3://bucket/prefix"));
         let refused = refusal(&[("OUTPUT_URI", "https://a/b?X-Amz-Signature=0123")]);
         assert!(refused.contains("https://a/b is not") && !refused.contains("0123"), "{refused}");
+        assert!(!refusal(&[("OUTPUT_URI", "https://user:0123@a/b")]).contains("0123"));
         assert!(read(&[("ALLOW_PRIVATE_URLS", "true")]).unwrap().allow_private_urls);
         assert!(refusal(&[("S3_FORCE_PATH_STYLE", "yes")]).contains("true or false"));
     }

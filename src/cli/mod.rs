@@ -33,18 +33,8 @@ const BAD_USAGE: u8 = 2;
 const DEFAULT_LOG: &str = "whisperq=warn";
 /// A service has nothing but its log.
 const SERVICE_LOG: &str = "whisperq=info";
-
-/// What of the AWS SDK is never logged in detail.
-const QUIET: [&str; 8] = [
-    "aws_config",
-    "aws_credential_types",
-    "aws_runtime",
-    "aws_sdk_s3",
-    "aws_sigv4",
-    "aws_smithy_http_client",
-    "aws_smithy_runtime",
-    "aws_smithy_runtime_api",
-];
+/// At their most detailed these crates log what they sign, session tokens in it, so RUST_LOG cannot ask them for that.
+const TALKATIVE: &str = "aws_";
 
 /// Whisper transcription through a queue that loses nothing.
 #[derive(Parser)]
@@ -178,28 +168,29 @@ fn report(message: &str) {
 }
 
 fn start_logging(config: &Config, default: &str) -> Result<()> {
+    use tracing::Level;
     use tracing_subscriber::EnvFilter;
-    use tracing_subscriber::filter::ParseError;
+    use tracing_subscriber::filter::filter_fn;
     use tracing_subscriber::fmt::format::JsonFields;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
     let directives = config.rust_log.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(directives).map_err(|error| {
         Error::Config(format!(
             "RUST_LOG={directives} is not understood ({error}): allowed is such as info,whisperq=debug"
         ))
     })?;
-    // At trace they write down what they sign with.
-    let quiet = |filter: EnvFilter, target: &&str| Ok(filter.add_directive(format!("{target}=warn").parse()?));
-    let filter = QUIET.iter().try_fold(filter, quiet);
-    let filter = filter.map_err(|error: ParseError| Error::Config(error.to_string()))?;
     let colors = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colors);
+    let discreet = filter_fn(|event| *event.level() <= Level::WARN || !event.target().starts_with(TALKATIVE));
     // Only a second start in one process is refused, and then the first one serves.
     let _ = match config.log_format {
-        LogFormat::Text => log.try_init(),
+        LogFormat::Text => log.finish().with(discreet).try_init(),
         LogFormat::Json if config.runpod.endpoint_id.is_some() => {
-            log.fmt_fields(JsonFields::new()).event_format(runpod_log::Lines).try_init()
+            let log = log.fmt_fields(JsonFields::new()).event_format(runpod_log::Lines);
+            log.finish().with(discreet).try_init()
         }
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Json => log.json().finish().with(discreet).try_init(),
     };
     Ok(())
 }

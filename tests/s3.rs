@@ -2,9 +2,12 @@
 //! library that most users have, and a proxy between that makes trouble.
 
 mod bad_inputs;
+mod bad_places;
 mod boto;
 mod busy;
+mod cases;
 mod damage;
+mod discreet;
 mod faults;
 mod journey;
 mod many;

@@ -89,6 +89,17 @@ impl Answer {
         self
     }
 
+    /// Says that the body has so many bytes, whatever it has.
+    pub(crate) fn declared(mut self, bytes: u64) -> Self {
+        self.declared_bytes = Some(bytes);
+        self
+    }
+
+    /// The same body over and over, without end and without a length.
+    pub(crate) fn endless(self) -> Self {
+        Self { sent_bytes: u64::MAX, declared_bytes: None, ..self }
+    }
+
     /// Breaks off after so many bytes of the body.
     pub(crate) fn cut(mut self, bytes: u64) -> Self {
         self.sent_bytes = bytes.min(self.sent_bytes);

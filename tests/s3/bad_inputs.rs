@@ -7,57 +7,12 @@ use serde_json::json;
 
 use super::Connection;
 use super::boto::Boto;
+use super::cases::{AGAIN, Case, NOT_AGAIN, case, check, service};
 use super::weed::Weed;
-use crate::http::client::Service;
 use crate::scripted::{Answer, Request, Server, nobody};
 use crate::support::fixture;
 
-const AGAIN: &str = "trying again may help";
-const NOT_AGAIN: &str = "trying again as it is does not help";
-/// What no message may hold.
-const SECRETS: [&str; 4] = ["?", "Signature=", "hidden", super::weed::SECRET_KEY];
 const BUCKET: &str = "bad-inputs";
-
-/// An address, the code that its job fails under, and words of the message.
-struct Case {
-    what: &'static str,
-    audio: String,
-    code: &'static str,
-    says: Vec<&'static str>,
-}
-
-fn case(what: &'static str, audio: impl Into<String>, code: &'static str, says: &[&'static str]) -> Case {
-    Case { what, audio: audio.into(), code, says: says.to_vec() }
-}
-
-fn service(settings: &[(&str, &str)]) -> Service {
-    let environment = Weed::shared().environment();
-    let mut all: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    all.extend([("S3_FORCE_PATH_STYLE", "true"), ("MAX_ATTEMPTS", "1"), ("MAX_AUDIO_BYTES", "1 MiB")]);
-    all.extend(settings);
-    Service::start(&all)
-}
-
-/// Submits all before it looks at any, because some are tried several times.
-fn check(service: &Service, cases: Vec<Case>) {
-    let submit = |case: &Case| service.post_json("/jobs", &json!({"audio": case.audio}).to_string()).json();
-    let jobs: Vec<_> = cases.iter().map(submit).collect();
-    for (case, submitted) in cases.iter().zip(jobs) {
-        let error = match submitted["id"].as_str() {
-            Some(id) => service.ended(id)["error"].clone(),
-            None => submitted["error"].clone(),
-        };
-        let (code, message) =
-            (error["code"].as_str().unwrap_or_default(), error["message"].as_str().unwrap_or_default());
-        assert_eq!(code, case.code, "{}: {message}", case.what);
-        for words in &case.says {
-            assert!(message.contains(words), "{} lacks \"{words}\": {message}", case.what);
-        }
-        for secret in SECRETS {
-            assert!(!message.contains(secret), "{} shows {secret}: {message}", case.what);
-        }
-    }
-}
 
 /// What a web server says, by path.
 fn web(request: &Request) -> Answer {

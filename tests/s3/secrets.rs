@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use whisperq::system::VIEWS;
 
 use super::boto::Boto;
 use super::weed::{ACCESS_KEY, SECRET_KEY, Weed};
@@ -120,7 +122,10 @@ fn secrets_are_in_their_folder_while_they_are_needed_and_nowhere_else() {
     while kept(&service.whisperq) != [ids[2].clone()] {
         std::thread::yield_now();
     }
-    let needles = [signature(&get), signature(&put), TOKEN.to_owned(), PASSWORD.to_owned(), SECRET_KEY.to_owned()];
+    // As it stands in the header that it becomes.
+    let encoded = STANDARD.encode(format!("owner:{PASSWORD}"));
+    let open = [TOKEN, PASSWORD, SECRET_KEY, &encoded].map(str::to_owned);
+    let needles = [&[signature(&get), signature(&put)], &open[..]].concat();
     let log = std::fs::read(service.whisperq.path("log")).unwrap();
     let text = String::from_utf8_lossy(&log).into_owned();
     assert!(text.contains("TRACE") && !text.contains("aws_sigv4"), "it tells all but what is signed with");
@@ -136,17 +141,17 @@ fn secrets_are_in_their_folder_while_they_are_needed_and_nowhere_else() {
 
 /// What the service says of its jobs, in all ways.
 fn answers(service: &Talkative, ids: &[String]) -> String {
-    let views =
-        ["job_history", "deliveries", "chunks", "failures"].map(|view| json!({"sql": format!("select * from {view}")}));
+    let views = VIEWS.map(|view| json!({"sql": format!("select * from {view}")}));
     let views = views.iter().map(|question| service.ask("/sql", Some(question)).to_string());
-    let jobs = ids.iter().map(|id| service.ask(&format!("/jobs/{id}"), None).to_string());
+    let show = |id| service.whisperq.output(&["jobs", "show", id]);
+    let jobs = ids.iter().map(|id| service.ask(&format!("/jobs/{id}"), None).to_string() + &show(id));
     service.ask("/jobs", None).to_string() + &jobs.chain(views).collect::<String>()
 }
 
 /// Also for the key of webhooks, as text and as bytes.
 fn search(place: &str, content: &[u8], needles: &[String]) {
     let key = &WEBHOOK_SECRET["whsec_".len()..];
-    let bytes = base64::engine::general_purpose::STANDARD.decode(key).unwrap();
+    let bytes = STANDARD.decode(key).unwrap();
     let needles = needles.iter().map(|needle| needle.as_bytes()).chain([key.as_bytes(), &bytes]);
     for needle in needles {
         let found = content.windows(needle.len()).position(|window| window == needle);

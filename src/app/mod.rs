@@ -2,6 +2,7 @@
 //! apart again in an order that loses nothing.
 
 mod deliverers;
+mod engine;
 mod events;
 mod intake;
 
@@ -22,15 +23,14 @@ use crate::deliver::{Outlet, Signer};
 use crate::error::{Error, Result};
 use crate::http_client::Patience;
 use crate::keeper::Keeper;
-use crate::models::{self, ModelFile};
+use crate::models;
 use crate::prepare::{Prepare, Turns};
-use crate::queue::{self, Process, Queue, WorkerState, unix_now_ms};
+use crate::queue::{self, Process, Queue, unix_now_ms};
 use crate::runpod_platform::Platform;
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
 use crate::storage::{self, Storage, parse_bucket};
-use crate::transcribe::Transcribe;
-use crate::whisper::{self, Demand, Model};
+use crate::whisper::{self, Demand};
 use crate::worker::{Slot, Worker};
 pub use deliverers::open_platform;
 pub use events::{Taken, Upload, new_upload};
@@ -263,14 +263,13 @@ impl Builder<'_> {
     fn transcribe_threads(&self, slots: &mut Vec<Arc<Slot>>, failed: &Arc<AtomicUsize>) -> Result<Vec<JoinHandle<()>>> {
         let gpus = whisper::gpus();
         let instances = self.instances(&gpus);
-        let models: Arc<Vec<OnceLock<Result<Model, String>>>> =
-            Arc::new((0..instances).map(|_| OnceLock::new()).collect());
+        let models: Arc<engine::Models> = Arc::new((0..instances).map(|_| OnceLock::new()).collect());
         let mut threads = Vec::new();
         for n in 0..self.config.worker_count {
             let name = format!("gpu-{n}");
             let instance = n % instances;
             let gpu = (!gpus.is_empty()).then(|| instance % gpus.len());
-            let thread = EngineThread {
+            let thread = engine::EngineThread {
                 worker: self.worker(&name, slots),
                 spool: self.spool.clone(),
                 lane: queue::transcribe_lane(&self.intake.model.name, self.owner()),
@@ -279,7 +278,7 @@ impl Builder<'_> {
                 instance,
                 gpu,
                 device: gpu.map_or_else(|| "cpu".to_owned(), |gpu| format!("{} #{gpu}", gpus[gpu].name)),
-                threads: engine_threads(self.config.worker_count),
+                threads: engine::engine_threads(self.config.worker_count),
                 failed: failed.clone(),
             };
             threads.push(spawn(name, move || thread.run())?);
@@ -324,71 +323,6 @@ impl Builder<'_> {
         };
         spawn("keeper".to_owned(), move || keeper.run(&stop))
     }
-}
-
-/// One transcribing thread before its model is loaded.
-struct EngineThread {
-    worker: Worker,
-    spool: Spool,
-    lane: String,
-    model: ModelFile,
-    models: Arc<Vec<OnceLock<Result<Model, String>>>>,
-    instance: usize,
-    gpu: Option<usize>,
-    device: String,
-    threads: usize,
-    failed: Arc<AtomicUsize>,
-}
-
-impl EngineThread {
-    /// Loads the model, or waits for the thread that shares it, then works until shutdown.
-    fn run(self) {
-        if let Err(error) = self.work() {
-            tracing::error!(worker = self.worker.slot.worker_id(), %error, "the worker could not start");
-            self.report(WorkerState::Failed, Some(&error.to_string()));
-            self.failed.fetch_add(1, Ordering::Relaxed);
-            self.worker.queue.wake().notify();
-        }
-    }
-
-    fn work(&self) -> Result<()> {
-        self.report(WorkerState::Loading, None);
-        let model = self.models[self.instance]
-            .get_or_init(|| Model::load(&self.model.path, self.gpu).map_err(|error| error.to_string()))
-            .as_ref()
-            .map_err(|error| anyhow::anyhow!(error.clone()))?;
-        let mut transcribe = Transcribe {
-            worker: self.worker.clone(),
-            spool: self.spool.clone(),
-            lane: self.lane.clone(),
-            engine: Box::new(model.engine(self.threads)?),
-        };
-        self.report(WorkerState::Ready, None);
-        self.worker.run(|| transcribe.step());
-        self.report(WorkerState::Stopped, None);
-        Ok(())
-    }
-
-    fn report(&self, state: WorkerState, error: Option<&str>) {
-        let worker = queue::WorkerRow {
-            process_id: self.worker.process_id.clone(),
-            worker_id: self.worker.slot.worker_id().to_owned(),
-            model: self.model.name.clone(),
-            model_instance: self.instance,
-            device: self.device.clone(),
-            state,
-            error: error.map(str::to_owned),
-        };
-        if let Err(error) = self.worker.queue.report_worker(worker) {
-            tracing::error!(worker = self.worker.slot.worker_id(), %error, "cannot record the state of the worker");
-        }
-    }
-}
-
-/// Computing threads of each engine: the cores are shared out, and a GPU needs only one or two beside it.
-fn engine_threads(workers: usize) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    (cores / workers).clamp(1, 8)
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {

@@ -2,6 +2,7 @@
 //! variable counts as unset, and a wrong one stops the start with its name, its value and what is allowed.
 
 mod runpod;
+mod secret;
 mod values;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 pub use runpod::Runpod;
+pub use secret::Secret;
 use values::{GIB, KIB, bytes, cors_origins, list, refused, seconds, truth, whole};
 
 /// More threads than this is a typing error: one GPU serves about eight.
@@ -28,26 +30,6 @@ const DEFAULT_HF_ENDPOINT: &str = "https://huggingface.co";
 pub enum LogFormat {
     Text,
     Json,
-}
-
-/// A value that no log and no error may show.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
-    }
 }
 
 /// The settings as the program uses them. Names and defaults are those of the table in the README.
@@ -172,14 +154,14 @@ impl Config {
             model_name: env.model_name.unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
             model_dir,
             hf_endpoint: env.hf_endpoint.unwrap_or_else(|| DEFAULT_HF_ENDPOINT.to_owned()),
-            hf_token: env.hf_token.map(Secret),
+            hf_token: env.hf_token.map(Secret::new),
             data_dir,
             output_uri: bucket("OUTPUT_URI", env.output_uri, "s3://bucket/prefix")?,
             upload_bucket: bucket("UPLOAD_BUCKET", env.upload_bucket, "bucket or s3://bucket/prefix")?,
             s3_allowed_buckets: list(env.s3_allowed_buckets.as_deref()),
             s3_force_path_style: truth("S3_FORCE_PATH_STYLE", env.s3_force_path_style.as_deref())?,
             allow_private_urls: truth("ALLOW_PRIVATE_URLS", env.allow_private_urls.as_deref())?,
-            webhook_secret: env.webhook_secret.map(Secret),
+            webhook_secret: env.webhook_secret.map(Secret::new),
             max_audio_bytes: bytes("MAX_AUDIO_BYTES", env.max_audio_bytes.as_deref(), 2 * GIB)?,
             max_audio_seconds: whole("MAX_AUDIO_SECONDS", env.max_audio_seconds.as_deref(), 1..=DAY_SECONDS, 43_200)?,
             max_queued: whole("MAX_QUEUED", env.max_queued.as_deref(), 1..=10_000_000, 10_000)?,
@@ -267,7 +249,7 @@ fn retention(value: Option<&str>) -> Result<Option<Duration>> {
 
 /// A list that holds no key was meant to hold one.
 fn api_keys(value: Option<&str>) -> Result<Vec<Secret>> {
-    let keys: Vec<Secret> = list(value).into_iter().map(Secret).collect();
+    let keys: Vec<Secret> = list(value).into_iter().map(Secret::new).collect();
     if value.is_some() && keys.is_empty() {
         return Err(Error::Config("API_KEY holds no key: allowed is a list between commas, or nothing".to_owned()));
     }

@@ -56,7 +56,7 @@ impl Runpod {
             pod_hostname: env.runpod_pod_hostname.unwrap_or_else(|| "unknown".to_owned()),
             gpu_type_id: env.runpod_gpu_type_id,
             gpu_count: whole("RUNPOD_GPU_COUNT", env.runpod_gpu_count.as_deref(), 0..=64, 0)?,
-            ai_api_key: env.runpod_ai_api_key.map(Secret),
+            ai_api_key: env.runpod_ai_api_key.map(Secret::new),
             endpoint_id: env.runpod_endpoint_id,
         })
     }

@@ -125,7 +125,7 @@ fn in_recording(text: ChunkText, offset_ms: i64, engine_ms: i64) -> ChunkResult 
             word.end_ms += offset_ms;
         }
     }
-    ChunkResult { language: text.language, segments, engine_ms }
+    ChunkResult { language: text.language, language_probability: text.language_probability, segments, engine_ms }
 }
 
 #[cfg(test)]

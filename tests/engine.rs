@@ -53,6 +53,32 @@ fn speech_comes_out_as_its_words_with_times_inside_the_chunk() {
 }
 
 #[test]
+fn a_language_that_was_not_given_is_heard_once_and_with_its_probability() {
+    let (model, speech) = (loaded(), samples(&fixture("sample.wav")));
+    let mut engine = model.engine(THREADS).unwrap().listening(Listening::Full);
+    let given = run(&mut engine, &speech, &Options::default());
+    assert_eq!((given.language.as_str(), given.language_probability), ("en", None));
+    let options = Options::default();
+    let request = ChunkRequest { samples: &speech, language: None, translate: false, prompt: None, options: &options };
+    let heard = engine.transcribe(&request, &Control::default()).unwrap();
+    let probability = heard.language_probability.unwrap();
+    assert!(probability > 0.0 && probability <= 1.0, "{probability}");
+    // An English model has tokens for languages and no use for them: what it hears is noise, but the engine's own noise.
+    assert_eq!(heard.language, heard_by_the_engine_alone(&speech));
+    assert_eq!(heard.segments, given.segments);
+}
+
+fn heard_by_the_engine_alone(speech: &[f32]) -> String {
+    let context = WhisperContext::new_with_params(&model().path, WhisperContextParameters::new()).unwrap();
+    let mut state = context.create_state().unwrap();
+    let mut params = FullParams::new(SamplingStrategy::Greedy { best_of: 5 });
+    params.set_language(None);
+    params.set_n_threads(1);
+    state.full(params, speech).unwrap();
+    whisper_rs::get_lang_str(state.full_lang_id_from_state()).unwrap().to_owned()
+}
+
+#[test]
 fn words_are_whole_and_in_order_of_time() {
     let model = loaded();
     let options = Options { word_timestamps: true, ..Options::default() };

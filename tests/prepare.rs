@@ -189,7 +189,12 @@ fn chunks_go_on_as_their_samples_come_back_so_that_a_small_spool_is_enough() {
             let Some(claim) = house.claim() else { continue };
             let Work::Transcribe { start_sample, end_sample, .. } = claim.work else { panic!("{claim:?}") };
             assert!(samples_of(&house, &claim).is_some());
-            let nothing = ChunkResult { language: "en".to_owned(), segments: Vec::new(), engine_ms: 0 };
+            let nothing = ChunkResult {
+                language: "en".to_owned(),
+                language_probability: None,
+                segments: Vec::new(),
+                engine_ms: 0,
+            };
             house.queue.finish_chunk(claim.task, nothing, unix_now_ms()).unwrap();
             spool.remove_chunk(&id, start_sample, end_sample);
         }

@@ -113,6 +113,7 @@ fn finish_chunk(hand: &Hand, task: TaskRef) {
         speech_prob: None,
         words: None,
     };
-    let result = ChunkResult { language: "en".to_owned(), segments: vec![segment], engine_ms: 7 };
+    let result =
+        ChunkResult { language: "en".to_owned(), language_probability: None, segments: vec![segment], engine_ms: 7 };
     hand.queue.finish_chunk(task, result, unix_now_ms()).unwrap();
 }

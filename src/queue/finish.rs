@@ -16,6 +16,7 @@ use crate::transcript::{Segment, Transcript};
 #[derive(Clone, Debug)]
 pub struct ChunkResult {
     pub language: String,
+    pub language_probability: Option<f32>,
     pub segments: Vec<Segment>,
     pub engine_ms: i64,
 }
@@ -143,10 +144,11 @@ fn count_chunk(conn: &Connection, task: TaskRef, chunk: &Finished, result: &Chun
     let audio_ms = chunk.samples / SAMPLES_PER_MS;
     conn.statement(
         "update jobs set language = coalesce(language, ?3),
+             language_probability = iif(language is null, ?5, language_probability),
              done_ms = done_ms + iif(?4 = coalesce(options ->> '$.translate', 0), ?2, 0)
          where pk = ?1",
     )?
-    .execute((chunk.job_pk, audio_ms, &result.language, chunk.pass))?;
+    .execute((chunk.job_pk, audio_ms, &result.language, chunk.pass, result.language_probability))?;
     conn.statement(
         "update worker_threads set chunks_done = chunks_done + 1, audio_ms = audio_ms + ?3, engine_ms = engine_ms + ?4
          where (process_id, worker_id) =
@@ -196,9 +198,10 @@ pub(super) fn assemble(conn: &Connection, job_pk: i64) -> Result<Transcript> {
 
 /// The segments of one pass, in order of time.
 pub(super) fn assemble_pass(conn: &Connection, job_pk: i64, translated: bool) -> Result<Transcript> {
-    let mut statement = conn.statement("select language, audio_ms from jobs where pk = ?1")?;
-    let (language, duration_ms) =
-        statement.query_row([job_pk], |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<i64>>(1)?)))?;
+    let mut statement = conn.statement("select language, language_probability, audio_ms from jobs where pk = ?1")?;
+    let (language, language_probability, duration_ms) = statement.query_row([job_pk], |row| {
+        Ok((row.get::<_, Option<String>>(0)?, row.get(1)?, row.get::<_, Option<i64>>(2)?))
+    })?;
     let mut statement = conn.statement(
         "select start_ms, end_ms, seek_ms, text, tokens, temperature, avg_logprob, compression_ratio, no_speech_prob,
              speech_prob, words
@@ -211,6 +214,7 @@ pub(super) fn assemble_pass(conn: &Connection, job_pk: i64, translated: bool) ->
     }
     Ok(Transcript {
         language: language.unwrap_or_else(|| "en".to_owned()),
+        language_probability,
         duration_ms: duration_ms.unwrap_or(0),
         segments,
         translated,

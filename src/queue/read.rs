@@ -10,7 +10,7 @@ use super::finish::{assemble, assemble_pass};
 use crate::db::Statements;
 use crate::error::{Error, Result};
 use crate::job::{Delivery, Destination, Job, JobError, JobState, RunpodTexts};
-use crate::runpod_payload::Spoken;
+use crate::runpod_payload::{Spoken, Timings};
 use crate::transcript::Transcript;
 
 /// Which jobs to list.
@@ -155,7 +155,7 @@ impl Queue {
             let pk = completed(conn, job_id)?;
             let transcript = assemble_pass(conn, pk, false)?;
             let translated = Some(assemble(conn, pk)?).filter(|transcript| transcript.translated);
-            Ok(Spoken { transcript, translation: translated })
+            Ok(Spoken { transcript, translation: translated, timings: timings(conn, pk)? })
         })
     }
 
@@ -208,6 +208,26 @@ fn completed(conn: &Connection, job_id: &str) -> Result<i64> {
         return Ok(pk);
     }
     Err(Error::Conflict(format!("job {job_id} is {state}: it has no transcript")))
+}
+
+/// Clocks are set back now and then: no time is less than nothing.
+fn timings(conn: &Connection, job_pk: i64) -> Result<Timings> {
+    let mut statement = conn.statement(
+        "select max(0, min(a.started_at_ms) - j.created_at_ms) as queue_ms,
+             sum(iif(t.kind = 'prepare' and a.outcome = 'done', a.finished_at_ms - a.started_at_ms, 0)) as prepare_ms,
+             coalesce(sum(a.engine_ms), 0) as engine_ms, max(0, j.finished_at_ms - j.created_at_ms) as total_ms
+         from jobs j join attempts a on a.job_pk = j.pk join tasks t on t.id = a.task_id
+         where j.pk = ?1 and t.kind <> 'deliver'",
+    )?;
+    let timings = statement.query_row([job_pk], |row| {
+        Ok(Timings {
+            queue_ms: row.get("queue_ms")?,
+            prepare_ms: row.get("prepare_ms")?,
+            engine_ms: row.get("engine_ms")?,
+            total_ms: row.get("total_ms")?,
+        })
+    })?;
+    Ok(timings)
 }
 
 pub(super) fn not_found(job_id: &str) -> Error {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::job::{Options, RunpodTexts, TextFormat};
-pub use output::{Spoken, output, status, told};
+pub use output::{Spoken, Timings, output, status, told};
 pub use post::{Failure, INIT_FAILED, answer, failed, progress};
 
 /// The names that the incumbent has for options of ours.

@@ -143,7 +143,8 @@ mod tests {
             words: None,
         };
         let segments = segments.iter().map(segment).collect();
-        Transcript { language: "en".to_owned(), duration_ms: 9000, segments, translated: false }
+        let language = "en".to_owned();
+        Transcript { language, language_probability: None, duration_ms: 9000, segments, translated: false }
     }
 
     fn check(segments: &[(i64, i64, &str)], format: Format, file: &str) {

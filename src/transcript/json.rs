@@ -138,7 +138,13 @@ mod tests {
             speech_prob: None,
             words,
         };
-        Transcript { language: "de".to_owned(), duration_ms: 29_999, segments: vec![segment], translated: false }
+        Transcript {
+            language: "de".to_owned(),
+            language_probability: Some(0.9),
+            duration_ms: 29_999,
+            segments: vec![segment],
+            translated: false,
+        }
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub struct Segment {
 pub struct Transcript {
     /// ISO 639-1 code, such as `en`.
     pub language: String,
+    /// How sure the engine was of it, 0 to 1; absent where the language was given.
+    pub language_probability: Option<f32>,
     pub duration_ms: i64,
     /// In order of time.
     pub segments: Vec<Segment>,
@@ -92,7 +94,8 @@ mod tests {
             words: None,
         };
         let segments = segments.iter().map(segment).collect();
-        Transcript { language: "en".to_owned(), duration_ms: 0, segments, translated: false }.text()
+        let language = "en".to_owned();
+        Transcript { language, language_probability: None, duration_ms: 0, segments, translated: false }.text()
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct ChunkRequest<'a> {
 pub struct ChunkText {
     /// ISO 639-1 code, as given or as detected.
     pub language: String,
+    /// How sure the engine is of the language, 0 to 1; absent where it was given.
+    pub language_probability: Option<f32>,
     /// Times count from the start of the chunk.
     pub segments: Vec<Segment>,
 }

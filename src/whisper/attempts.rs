@@ -113,7 +113,7 @@ mod tests {
             words: None,
             tokens: vec![1],
         };
-        ChunkText { language: "en".to_owned(), segments: vec![segment] }
+        ChunkText { language: "en".to_owned(), language_probability: None, segments: vec![segment] }
     }
 
     fn begin(prompt: Option<&str>, window: Window) -> (Judge, Settings) {

@@ -118,6 +118,10 @@ impl Parameters {
         Self { threads: i32::try_from(threads).unwrap_or(1), templates: HashMap::new() }
     }
 
+    pub(super) fn threads(&self) -> usize {
+        usize::try_from(self.threads).unwrap_or(1)
+    }
+
     pub(super) fn build<'p>(&mut self, settings: &Settings, prompt: &'p [i32]) -> FullParams<'static, 'p> {
         let key = (settings.language.clone(), settings.search);
         let threads = self.threads;

@@ -2,9 +2,10 @@
 
 use whisperq::error::Error;
 use whisperq::job::JobState;
-use whisperq::queue::{ChunkResult, Order, Plan, Stored, Work, WorkerRow, WorkerState};
+use whisperq::queue::{ChunkResult, Order, Plan, Stored, Work, WorkerRow, WorkerState, prepare_lane};
+use whisperq::runpod_payload::Timings;
 
-use super::support::{Bench, ME, MODEL, NOW, plan, result, seconds};
+use super::support::{Bench, ME, MODEL, NOW, finish_plan, plan, result, seconds};
 
 #[test]
 pub(super) fn a_job_goes_from_submit_to_transcript_and_every_step_is_on_record() {
@@ -99,13 +100,30 @@ pub(super) fn the_first_chunk_finds_the_language_for_the_rest() {
     let first = bench.claim();
     assert_eq!(first.language, None);
     assert!(bench.try_claim().is_none(), "the others wait for the language");
-    bench.queue.finish_chunk(first.task, ChunkResult { language: "de".to_owned(), ..result("Ja") }, NOW).unwrap();
+    let heard = ChunkResult { language: "de".to_owned(), language_probability: Some(0.75), ..result("Ja") };
+    bench.queue.finish_chunk(first.task, heard, NOW).unwrap();
     let rest = [bench.claim(), bench.claim()];
     for claim in &rest {
         assert_eq!(claim.language.as_deref(), Some("de"));
         bench.finish(claim);
     }
     assert_eq!(bench.job(&id).language.as_deref(), Some("de"), "later chunks do not change it");
+    assert_eq!(bench.queue.transcript(&id).unwrap().language_probability, Some(0.75));
+}
+
+#[test]
+fn a_completed_job_tells_where_its_time_went() {
+    let bench = Bench::new();
+    let id = bench.submit();
+    let lane = prepare_lane(false, MODEL, None);
+    let preparing = bench.queue.claim("prepare", &lane, ME, "prepare-0", NOW + 40).unwrap().unwrap();
+    finish_plan(&bench.queue, preparing.task, 2, Order::Free, NOW + 100);
+    for _ in 0..2 {
+        let chunk = bench.queue.claim("transcribe", MODEL, ME, "gpu-0", NOW + 150).unwrap().unwrap();
+        bench.queue.finish_chunk(chunk.task, result("So"), NOW + 500).unwrap();
+    }
+    let timings = bench.queue.spoken(&id).unwrap().timings;
+    assert_eq!(timings, Timings { queue_ms: 40, prepare_ms: 60, engine_ms: 14, total_ms: 500 });
 }
 
 #[test]

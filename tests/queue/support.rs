@@ -96,7 +96,7 @@ pub(super) fn result(text: &str) -> ChunkResult {
         speech_prob: None,
         words: None,
     };
-    ChunkResult { language: "en".to_owned(), segments: vec![segment], engine_ms: 7 }
+    ChunkResult { language: "en".to_owned(), language_probability: None, segments: vec![segment], engine_ms: 7 }
 }
 
 pub(super) fn fault() -> Error {

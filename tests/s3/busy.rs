@@ -51,7 +51,7 @@ impl Transcriber for Slow {
         let seconds = request.samples.len() as f64 / f64::from(SAMPLE_RATE) / SPEED;
         // Nobody asks this one to stop.
         Shutdown::default().wait(Duration::from_secs_f64(seconds));
-        Ok(ChunkText { language: "en".to_owned(), segments: Vec::new() })
+        Ok(ChunkText { language: "en".to_owned(), language_probability: None, segments: Vec::new() })
     }
 }
 

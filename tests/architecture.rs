@@ -105,7 +105,6 @@ const ARROWS: [(&str, &[&str]); 29] = [
             "storage",
             "runpod_platform",
             "db",
-            "models",
             "whisper",
             "queue",
             "deliver",

@@ -1,6 +1,7 @@
 //! Model files: found, listed and verified as they are, and refused where the engine would fall over them.
 
 mod import;
+mod places;
 mod pull;
 mod synthetic;
 

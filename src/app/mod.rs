@@ -4,10 +4,9 @@
 mod deliverers;
 mod engine;
 mod events;
+mod folders;
 mod intake;
 
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -20,7 +19,7 @@ use crate::config::Config;
 use crate::crash;
 use crate::db::Db;
 use crate::deliver::{Outlet, Signer};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http_client::Patience;
 use crate::keeper::Keeper;
 use crate::models;
@@ -34,6 +33,7 @@ use crate::whisper::{self, Demand};
 use crate::worker::{Slot, Worker};
 pub use deliverers::open_platform;
 pub use events::{Taken, Upload, new_upload};
+pub use folders::provide_model;
 pub use intake::{Draft, Intake, Source};
 
 /// Large recordings that are prepared at the same time; most of that is waiting for where they come from, or for room.
@@ -63,7 +63,7 @@ pub struct App {
 
 /// Opens the queue of `config` without any workers, for commands that only look or steer.
 pub fn open_queue(config: &Config) -> Result<Queue> {
-    create_data_dir(&config.data_dir)?;
+    folders::create_data_dir(config)?;
     let limits = queue::Limits {
         lease_ms: config.lease.as_millis() as i64,
         max_attempts: i64::from(config.max_attempts),
@@ -91,16 +91,6 @@ pub fn open_storage(config: &Config) -> Result<Storage> {
     })
 }
 
-/// Recordings and transcripts are nobody else's business.
-fn create_data_dir(path: &Path) -> Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
-        Error::Config(format!(
-            "cannot create DATA_DIR={}: {error}; set DATA_DIR to a folder you can write",
-            path.display()
-        ))
-    })
-}
-
 impl App {
     /// Starts all threads. `private`: the workers take only the jobs that this process owns.
     pub fn start(config: &Config, command: &'static str, private: bool, shutdown: &Shutdown) -> Result<Self> {
@@ -115,7 +105,7 @@ impl App {
         shutdown: &Shutdown,
     ) -> Result<Self> {
         let signer = config.webhook_secret.as_ref().map(|secret| Signer::new(secret.reveal())).transpose()?;
-        let model = models::find(&config.model_dir, &config.model_name)?;
+        let model = models::locate(folders::model_places(config), &config.model_name)?;
         let queue = open_queue(config)?;
         let spool = Spool::open(config.spool_dir(), config.spool_max_bytes)?;
         let storage = open_storage(config)?;

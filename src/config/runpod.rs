@@ -1,5 +1,6 @@
-//! What RunPod sets in the environment of its workers.
+//! What RunPod sets in the environment of its workers, and where it mounts its volume.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -7,6 +8,8 @@ use serde::Deserialize;
 use super::Secret;
 use super::values::{refused, whole};
 use crate::error::Result;
+
+const DEFAULT_VOLUME: &str = "/runpod-volume";
 
 /// A worker's way to its queue.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct Runpod {
     pub ai_api_key: Option<Secret>,
     /// Present on RunPod.
     pub endpoint_id: Option<String>,
+    /// The mount of the network volume, shared by the workers of an endpoint, and of the platform's cache of models.
+    pub volume_dir: PathBuf,
 }
 
 #[derive(Default, Deserialize)]
@@ -41,6 +46,7 @@ pub(super) struct Environment {
     runpod_gpu_count: Option<String>,
     runpod_ai_api_key: Option<String>,
     runpod_endpoint_id: Option<String>,
+    runpod_volume_dir: Option<String>,
 }
 
 impl Runpod {
@@ -58,6 +64,7 @@ impl Runpod {
             gpu_count: whole("RUNPOD_GPU_COUNT", env.runpod_gpu_count.as_deref(), 0..=64, 0)?,
             ai_api_key: env.runpod_ai_api_key.map(Secret::new),
             endpoint_id: env.runpod_endpoint_id,
+            volume_dir: env.runpod_volume_dir.unwrap_or_else(|| DEFAULT_VOLUME.to_owned()).into(),
         })
     }
 }

@@ -7,6 +7,7 @@ mod file;
 mod header;
 mod import;
 mod layout;
+mod places;
 mod pull;
 mod reference;
 mod staged;
@@ -22,6 +23,7 @@ use reference::Reference;
 
 pub use header::Header;
 pub use import::import;
+pub use places::{Places, locate, locate_or_pull};
 pub use pull::{Hub, pull};
 pub use reference::canonical_name;
 pub use verify::{Verdict, Verified, verify};
@@ -89,6 +91,10 @@ fn missing(reference: &Reference, model_dir: &Path) -> Error {
     let name = reference.name();
     Error::Config(match reference {
         Reference::Path(path) => format!("there is no model file {}", path.display()),
+        Reference::Repo { .. } => format!(
+            "the repository {name} is not in RunPod's cache: choose it as the endpoint's model there, or set MODEL_NAME to \
+             {name}/FILE.bin"
+        ),
         Reference::Name(_) if catalog::find(&name).is_none() => catalog::unknown(&name),
         _ => format!("model {name} is not in {}: run `whisperq models pull {name}`", model_dir.display()),
     })

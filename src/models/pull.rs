@@ -47,11 +47,11 @@ pub fn pull(model_dir: &Path, name: &str, hub: Hub, progress: &mut Progress) -> 
     staged.commit(remote.sha1).map_err(|error| unusable(&name, error))
 }
 
-/// Nothing for a path, which is not fetched from anywhere.
+/// Nothing for a path or a whole repository, are not fetched from anywhere.
 fn remote(reference: &Reference, endpoint: &str) -> Result<Option<Remote>> {
     let endpoint = endpoint.trim_end_matches('/');
     Ok(match reference {
-        Reference::Path(_) => None,
+        Reference::Path(_) | Reference::Repo { .. } => None,
         Reference::Hub { owner, repo, file } => {
             Some(Remote { url: format!("{endpoint}/{owner}/{repo}/resolve/main/{file}"), sha1: None })
         }

@@ -17,6 +17,8 @@ pub(super) enum Reference {
     Name(String),
     /// A file in a repository of the hub.
     Hub { owner: String, repo: String, file: String },
+    /// A repository of the hub, in which the platform's cache may have one file.
+    Repo { owner: String, repo: String },
     /// A file that is already here.
     Path(PathBuf),
 }
@@ -42,6 +44,9 @@ impl Reference {
         }
         match *text.split('/').collect::<Vec<_>>() {
             [owner, repo, file] if [owner, repo, file].into_iter().all(is_safe) => hub_file(owner, repo, file),
+            [owner, repo] if is_safe(owner) && is_safe(repo) && !repo.ends_with(".bin") => {
+                Ok(Self::Repo { owner: owner.into(), repo: repo.into() })
+            }
             _ => Ok(Self::Path(text.into())),
         }
     }
@@ -51,6 +56,7 @@ impl Reference {
         match self {
             Self::Name(name) => name.clone(),
             Self::Hub { owner, repo, file } => format!("{owner}/{repo}/{file}"),
+            Self::Repo { owner, repo } => format!("{owner}/{repo}"),
             Self::Path(path) => name_of_file(path),
         }
     }
@@ -59,6 +65,8 @@ impl Reference {
         match self {
             Self::Name(name) => model_dir.join(format!("ggml-{name}.bin")),
             Self::Hub { owner, repo, file } => model_dir.join([owner.as_str(), repo, file].join(HUB_SEPARATOR)),
+            // Only the cache holds whole repositories.
+            Self::Repo { owner, repo } => model_dir.join([owner.as_str(), repo].join(HUB_SEPARATOR)),
             Self::Path(path) => path.clone(),
         }
     }
@@ -95,7 +103,7 @@ fn hub_file(owner: &str, repo: &str, file: &str) -> Result<Reference> {
     Ok(Reference::Hub { owner: owner.into(), repo: repo.into(), file: file.into() })
 }
 
-fn is_safe(part: &str) -> bool {
+pub(super) fn is_safe(part: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !part.is_empty() && part.len() <= MAX_NAME_CHARS && !part.starts_with('.') && part.bytes().all(allowed)
 }

@@ -1,8 +1,8 @@
 //! What must be there before a worker takes its first job. What these checks find, no job could be done with.
 
+use crate::app;
 use crate::config::Config;
 use crate::db;
-use crate::models;
 use crate::whisper;
 
 /// The name of a check, and what it found.
@@ -13,7 +13,7 @@ pub(super) const MODEL: &str = "model";
 const MIN_DISK_BYTES: u64 = 512 * 1024 * 1024;
 
 pub(super) fn start(config: &Config) -> Result<(), Unfit> {
-    let model = models::find(&config.model_dir, &config.model_name).map_err(|error| (MODEL, error.to_string()))?;
+    let model = app::provide_model(config).map_err(|error| (MODEL, error.to_string()))?;
     std::fs::File::open(&model.path).map_err(|error| (MODEL, format!("{}: {error}", model.path.display())))?;
     if cfg!(feature = "cuda") && config.runpod.gpu_count > 0 && whisper::gpus().is_empty() {
         let reason = format!("RUNPOD_GPU_COUNT={}, but no GPU can be used", config.runpod.gpu_count);

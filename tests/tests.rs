@@ -8,6 +8,7 @@ mod client;
 mod engine;
 mod http;
 mod models;
+mod packaging;
 mod plan;
 mod prepare;
 mod runpod;

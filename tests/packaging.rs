@@ -7,6 +7,8 @@ mod image;
 use std::fs;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::support::{Whisperq, fixture, word_error_rate};
@@ -30,5 +32,8 @@ fn the_test_input_of_the_image_is_done_without_a_network() {
     let spoken = fs::read_to_string(fixture("sample.wav.txt")).unwrap();
     let heard = body["output"]["transcription"].as_str().unwrap();
     assert!(word_error_rate(&spoken, heard) < 0.2, "{heard}");
+    let audio = json("runpod/test_input.json")["input"]["audio_base64"].as_str().unwrap().to_owned();
+    let audio = STANDARD.decode(audio.strip_prefix("data:audio/ogg;base64,").unwrap()).unwrap();
+    assert!(audio == fs::read(fixture("formats/opus.ogg")).unwrap(), "the recording is one of the fixtures");
     assert!(!body["output"]["segments"][0]["words"].as_array().unwrap().is_empty(), "{body}");
 }

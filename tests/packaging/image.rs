@@ -40,12 +40,6 @@ fn what_the_image_copies_is_there_and_is_not_ignored() {
         assert!(root.join(source).exists(), "{source} is not there");
         assert!(kept.contains(&source.as_str()), "{source} is ignored: name it in .dockerignore");
     }
-    for kept in kept {
-        assert!(
-            sources.iter().any(|source| source == kept),
-            "{kept} is sent for nothing: take it out of .dockerignore"
-        );
-    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use whisperq::audio::SAMPLE_RATE;
 use whisperq::error::{Error, Result};
 use whisperq::job::Options;
 use whisperq::transcript::{ChunkRequest, ChunkText, Control, Transcriber};
-use whisperq::whisper::{Engine, Listening, Model};
+use whisperq::whisper::{Attention, Engine, Listening, Model};
 
 use crate::support::{fixture, model, samples, word_error_rate};
 
@@ -20,6 +20,10 @@ const THREADS: usize = 1;
 
 fn loaded() -> Model {
     Model::load(&model().path, None).unwrap()
+}
+
+fn loaded_with(attention: Attention) -> Model {
+    Model::load_with(&model().path, None, attention).unwrap()
 }
 
 fn run(engine: &mut Engine<'_>, samples: &[f32], options: &Options) -> ChunkText {

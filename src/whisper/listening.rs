@@ -2,7 +2,7 @@
 //! half of it does not need the other half.
 //!
 //! With flash attention the engine rounds the window up to a multiple of 256 positions and lets the surplus rows take
-//! part, with whatever an earlier call of another window has left in them (whisper.cpp #3941). The steps below are such
+//! part, with whatever an earlier call of another window has left in them (whisper.cpp #3941). Its steps below are such
 //! multiples, so they read no surplus row and can share a state; the full window reads 36, so its state is never used for
 //! anything else. Language detection, which takes over the window of the call before, is left to that state too.
 
@@ -14,20 +14,37 @@ use crate::error::Result;
 
 const POSITIONS_PER_SECOND: usize = 50;
 const SAMPLES_PER_POSITION: usize = SAMPLE_RATE as usize / POSITIONS_PER_SECOND;
-/// What the engine rounds a window up to, in positions.
-const PADDING: u16 = 256;
-/// Windows shorter than the full one, in positions.
-const STEPS: [u16; 3] = [3 * PADDING, 4 * PADDING, 5 * PADDING];
-/// What a window has beyond the chunk at least, in positions: 1.3 s of silence. See benches/README.md.
-const MARGIN_POSITIONS: usize = 64;
+/// All that a model has, in positions.
+const FULL_POSITIONS: usize = 1500;
 
-const MOST_USED: Window = Window::Trimmed(STEPS[0]);
+/// The windows of one kind of attention, in positions. See benches/README.md.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Windows {
+    /// They are multiples of this.
+    step: usize,
+    least: usize,
+    /// What a window has beyond the chunk at least. With too few the end is lost or comes twice.
+    margin: usize,
+}
+
+impl Windows {
+    pub(super) const FLASH: Self = Self { step: 256, least: 768, margin: 64 };
+    /// In the steps that fill the processor's vectors.
+    pub(super) const PLAIN: Self = Self { step: 16, least: 512, margin: 128 };
+
+    fn fitting(self, samples: usize, margin: usize) -> Window {
+        let needed = samples.div_ceil(SAMPLES_PER_POSITION) + margin;
+        let positions = needed.next_multiple_of(self.step).max(self.least);
+        let trimmed = u16::try_from(positions).ok().filter(|_| positions < FULL_POSITIONS);
+        trimmed.map_or(Window::Full, Window::Trimmed)
+    }
+}
 
 /// The part of the window that one call works through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Window {
     Full,
-    /// So many positions, a multiple of `PADDING`.
+    /// So many positions.
     Trimmed(u16),
 }
 
@@ -42,31 +59,27 @@ impl Window {
 }
 
 /// Which window a chunk gets.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub enum Listening {
-    /// The smallest step that holds the chunk and this many positions more.
-    Fitted { margin: usize },
-    /// So many positions whatever the chunk, a multiple of 256: to see what too few of them do.
+    /// The smallest that holds the chunk and a margin.
+    #[default]
+    Fitted,
+    /// The same with so many positions as margin: to see what another one does.
+    WithMargin { margin: usize },
+    /// So many positions whatever the chunk; with flash attention a multiple of 256.
     Fixed { positions: u16 },
     /// The full window, whatever the chunk.
     Full,
 }
 
-impl Default for Listening {
-    fn default() -> Self {
-        Self::Fitted { margin: MARGIN_POSITIONS }
-    }
-}
-
 impl Listening {
-    pub(super) fn window(self, samples: usize) -> Window {
-        let margin = match self {
-            Self::Fitted { margin } => margin,
-            Self::Fixed { positions } => return Window::Trimmed(positions),
-            Self::Full => return Window::Full,
-        };
-        let needed = samples.div_ceil(SAMPLES_PER_POSITION) + margin;
-        STEPS.into_iter().find(|&step| usize::from(step) >= needed).map_or(Window::Full, Window::Trimmed)
+    pub(super) fn window(self, windows: Windows, samples: usize) -> Window {
+        match self {
+            Self::Fitted => windows.fitting(samples, windows.margin),
+            Self::WithMargin { margin } => windows.fitting(samples, margin),
+            Self::Fixed { positions } => Window::Trimmed(positions),
+            Self::Full => Window::Full,
+        }
     }
 }
 
@@ -90,8 +103,9 @@ impl<'m> States<'m> {
 
     /// Makes the state that most chunks use.
     pub(super) fn reserve(&mut self) -> Result<()> {
-        let state = self.take(MOST_USED)?;
-        self.put_back(MOST_USED, state);
+        let most_used = Window::Trimmed(0);
+        let state = self.take(most_used)?;
+        self.put_back(most_used, state);
         Ok(())
     }
 

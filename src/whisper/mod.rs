@@ -24,7 +24,7 @@ use crate::transcript::{ChunkRequest, ChunkText, Control, Segment, Transcriber};
 use attempts::Judge;
 pub use devices::{Demand, Device, fitting_instances, gpus};
 pub use listening::Listening;
-use listening::{States, Window};
+use listening::{States, Window, Windows};
 use params::{Parameters, Settings};
 use probe::Probe;
 
@@ -38,20 +38,36 @@ const ABORTED: [i32; 3] = [-6, -8, -9];
 
 static LOG_HOOKS: Once = Once::new();
 
+/// How the engine computes attention. What it hears differs in the last digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attention {
+    /// In one step: faster on a GPU and takes less of its memory.
+    Flash,
+    /// As products of matrices: takes 0.6 of the time on a CPU, see benches/README.md.
+    Plain,
+}
+
 /// Loaded weights. Several engines can share one.
 pub struct Model {
     context: WhisperContext,
+    windows: Windows,
 }
 
 impl Model {
     /// Loads a model file that `models::find` has checked, onto GPU number `gpu` where there is one.
     pub fn load(path: &Path, gpu: Option<usize>) -> Result<Self> {
+        Self::load_with(path, gpu, if gpu.is_some() { Attention::Flash } else { Attention::Plain })
+    }
+
+    /// The same with a choice that is not the best, for comparing the two.
+    pub fn load_with(path: &Path, gpu: Option<usize>, attention: Attention) -> Result<Self> {
         LOG_HOOKS.call_once(whisper_rs::install_logging_hooks);
         let mut params = WhisperContextParameters::new();
-        params.use_gpu(gpu.is_some()).gpu_device(gpu.unwrap_or(0) as i32).flash_attn(true);
+        let flash = attention == Attention::Flash;
+        params.use_gpu(gpu.is_some()).gpu_device(gpu.unwrap_or(0) as i32).flash_attn(flash);
         let context = WhisperContext::new_with_params(path, params)
             .with_context(|| format!("whisper.cpp could not load {}", path.display()))?;
-        Ok(Self { context })
+        Ok(Self { context, windows: if flash { Windows::FLASH } else { Windows::PLAIN } })
     }
 
     /// An engine of its own for one thread, computing with `threads` threads.
@@ -60,7 +76,8 @@ impl Model {
         // Fails here, at the start, rather than at the first chunk.
         states.reserve()?;
         let parameters = Parameters::new(threads);
-        Ok(Engine { context: &self.context, states, parameters, listening: Listening::default() })
+        let (windows, listening) = (self.windows, Listening::default());
+        Ok(Engine { context: &self.context, states, parameters, windows, listening })
     }
 }
 
@@ -69,6 +86,7 @@ pub struct Engine<'m> {
     context: &'m WhisperContext,
     states: States<'m>,
     parameters: Parameters,
+    windows: Windows,
     listening: Listening,
 }
 
@@ -80,7 +98,7 @@ impl Transcriber for Engine<'_> {
         let heard = if request.language.is_none() { Some(self.detect(&samples, control)?) } else { None };
         let request = &ChunkRequest { language: request.language.or(heard.map(|(language, _)| language)), ..*request };
         let everything = heard.is_some() || request.options.word_timestamps;
-        let window = if everything { Window::Full } else { self.listening.window(samples.len()) };
+        let window = if everything { Window::Full } else { self.listening.window(self.windows, samples.len()) };
         let judge = Judge::of(request, length_ms(request));
         let mut settings = Settings::of(request, window);
         let mut best = self.call(request, &settings, &samples, control)?;

@@ -4,9 +4,9 @@
 use whisperq::audio::SAMPLE_RATE;
 use whisperq::job::Options;
 use whisperq::transcript::ChunkText;
-use whisperq::whisper::{Engine, Listening, Model};
+use whisperq::whisper::{Attention, Engine, Listening, Model};
 
-use super::{THREADS, loaded, run, text};
+use super::{THREADS, loaded, loaded_with, run, text};
 use crate::support::{fixture, samples, word_error_rate};
 
 fn fresh<'m>(model: &'m Model, listening: Listening, seconds: usize) -> ChunkText {
@@ -22,19 +22,27 @@ fn speech(seconds: usize) -> Vec<f32> {
 
 #[test]
 fn a_chunk_gives_the_same_text_whatever_windows_came_before() {
-    let model = loaded();
-    let fitted = Listening::default();
-    let (short, full) = (fresh(&model, fitted, 4), fresh(&model, Listening::Full, 4));
-    assert_ne!(short, full, "the windows differ, so the probabilities do");
+    for attention in [Attention::Plain, Attention::Flash] {
+        let model = loaded_with(attention);
+        let fitted = Listening::default();
+        let (short, full) = (fresh(&model, fitted, 4), fresh(&model, Listening::Full, 4));
+        assert_ne!(short, full, "the windows differ, so the probabilities do");
 
-    let options = Options::default();
-    let mut engine = model.engine(THREADS).unwrap();
-    run(&mut engine, &speech(4), &options);
-    run(&mut engine, &speech(17), &options);
-    let mut engine = engine.listening(Listening::Full);
-    assert_eq!(run(&mut engine, &speech(4), &options), full, "after trimmed windows");
-    let mut engine = engine.listening(fitted);
-    assert_eq!(run(&mut engine, &speech(4), &options), short, "after a larger and the full window");
+        let options = Options::default();
+        let mut engine = model.engine(THREADS).unwrap();
+        run(&mut engine, &speech(4), &options);
+        run(&mut engine, &speech(17), &options);
+        let mut engine = engine.listening(Listening::Full);
+        assert_eq!(run(&mut engine, &speech(4), &options), full, "{attention:?}, after trimmed windows");
+        let mut engine = engine.listening(fitted);
+        assert_eq!(run(&mut engine, &speech(4), &options), short, "{attention:?}, after a larger and the full window");
+    }
+}
+
+#[test]
+fn both_kinds_of_attention_hear_the_same_words() {
+    let heard = |attention| text(&fresh(&loaded_with(attention), Listening::default(), 12));
+    assert_eq!(heard(Attention::Flash), heard(Attention::Plain));
 }
 
 /// Positions for 5 s, with which the engine says the beginning of 12 s of speech several times over.

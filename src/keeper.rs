@@ -25,6 +25,9 @@ const WEBHOOKS: Duration = Duration::from_secs(3600);
 const PAGES_AT_ONCE: u32 = 256;
 /// Leases are renewed this many times within one.
 const BEATS_PER_LEASE: u32 = 3;
+/// Between two looks at running work at most so much counts as time in which it could have moved: what is beyond, the
+/// whole process may have been stopped.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// What the keeper looks after.
 pub struct Keeper {
@@ -41,11 +44,11 @@ pub struct Keeper {
     pub on_stuck: fn(&str),
 }
 
-/// When each slot was last seen to move.
+/// How long each slot has stood still while this process ran.
 struct Seen {
     task: TaskRef,
     ticks: u64,
-    moved: Instant,
+    still: Duration,
 }
 
 impl Keeper {
@@ -53,12 +56,14 @@ impl Keeper {
     pub fn run(&self, stop: &Shutdown) {
         let mut seen = HashMap::new();
         let beat = self.lease / BEATS_PER_LEASE;
-        let mut last_beat = Instant::now();
+        let [mut last_beat, mut last_look] = [Instant::now(); 2];
         let mut last_wall_ms = unix_now_ms();
         let [mut last_chores, mut last_secrets, mut last_webhooks] = [None::<Instant>; 3];
         let mut reap_from = Instant::now() + self.lease;
         while !stop.wait(LOOK.min(beat)) {
-            self.report("look after running work", self.look(&mut seen));
+            let passed = last_look.elapsed().min(LONGEST_LOOK);
+            last_look = Instant::now();
+            self.report("look after running work", self.look(&mut seen, passed));
             let wall_ms = unix_now_ms();
             if last_beat.elapsed() >= beat || slept(last_wall_ms, wall_ms, self.lease) {
                 // After a thaw every lease looks expired, those of healthy neighbors too: first give all of them the
@@ -99,16 +104,16 @@ impl Keeper {
     }
 
     /// Stops work whose claim is gone, and ends the process over work that has stopped moving.
-    fn look(&self, seen: &mut HashMap<String, Seen>) -> Result<()> {
+    fn look(&self, seen: &mut HashMap<String, Seen>, passed: Duration) -> Result<()> {
         let held = self.held();
         for (task, slot) in &held {
             let ticks = slot.control().ticks();
             let last = seen.get(slot.worker_id()).filter(|last| last.task == *task && last.ticks == ticks);
-            let moved = last.map_or_else(Instant::now, |last| last.moved);
-            if moved.elapsed() >= self.chunk_timeout {
+            let still = last.map_or(Duration::ZERO, |last| last.still + passed);
+            if still >= self.chunk_timeout {
                 self.give_up(*task, slot)?;
             }
-            seen.insert(slot.worker_id().to_owned(), Seen { task: *task, ticks, moved });
+            seen.insert(slot.worker_id().to_owned(), Seen { task: *task, ticks, still });
         }
         self.abort_lost(&self.queue.lost_among(&held.iter().map(|(task, _)| *task).collect::<Vec<_>>())?);
         Ok(())

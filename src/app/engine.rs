@@ -53,6 +53,7 @@ impl EngineThread {
             engine: Box::new(model.engine(self.threads)?),
         };
         self.report(WorkerState::Ready, None);
+        self.worker.queue.wake().notify();
         self.worker.run(|| transcribe.step());
         self.report(WorkerState::Stopped, None);
         Ok(())

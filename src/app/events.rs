@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Intake, Source};
 use crate::error::{Error, Result};
 use crate::job::{FrontDoor, Options};
-use crate::queue::{format_rfc3339, new_id, unix_now_ms};
+use crate::queue::{Submitted, format_rfc3339, new_id, unix_now_ms};
 use crate::storage::{Created, Notification, Storage, parse_bucket};
 
 /// Within which an upload must begin.
@@ -24,12 +24,19 @@ pub struct Upload {
 
 /// What became of a notification.
 pub struct Taken {
-    /// The id and the source of each job, new or from before.
-    pub jobs: Vec<(String, String)>,
+    pub jobs: Vec<TakenJob>,
     /// Records that make no job.
     pub ignored: usize,
     /// Objects that could be no job, and why.
     pub refused: Vec<(String, Error)>,
+}
+
+/// A job that a notification asks for.
+pub struct TakenJob {
+    pub id: String,
+    pub source: String,
+    /// Whether it was there already.
+    pub is_repeated: bool,
 }
 
 /// A signed address in UPLOAD_BUCKET for a recording of this name.
@@ -65,7 +72,9 @@ impl Intake {
             }
             let address = object.address();
             match self.take_object(&object) {
-                Ok(id) => taken.jobs.push((id, address)),
+                Ok(Submitted { id, resumed }) => {
+                    taken.jobs.push(TakenJob { id, source: address, is_repeated: resumed });
+                }
                 // One that can be no job must not keep the others from being some.
                 Err(error @ (Error::InvalidInput { .. } | Error::Config(_))) => {
                     tracing::warn!(source = address, %error, "an object that was stored is not taken");
@@ -77,14 +86,14 @@ impl Intake {
         Ok(taken)
     }
 
-    fn take_object(&self, object: &Created) -> Result<String> {
+    fn take_object(&self, object: &Created) -> Result<Submitted> {
         let source = Source { name: object.address(), version: object.tag.clone(), bytes: object.bytes };
         let mut draft = self.new_job(new_id(), FrontDoor::S3, source, Options::default(), None)?;
         draft.job.idempotency_key = object.identity();
         let source = draft.job.source.clone();
         let submitted = self.submit(draft)?;
         tracing::info!(job = submitted.id, source, repeated = submitted.resumed, "submitted by a notification");
-        Ok(submitted.id)
+        Ok(submitted)
     }
 
     /// What we wrote ourselves must not come back as a job.

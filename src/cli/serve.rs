@@ -31,13 +31,11 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<Done> {
 
 fn serve(config: &Config) -> Result<Done> {
     let settings = Settings {
-        address: SocketAddr::new(config.host, config.port),
         api_keys: config.api_keys.clone(),
         cors_origins: config.cors_origins.clone(),
         max_audio_bytes: config.max_audio_bytes,
-        max_open_files: raise_file_limit()?,
     };
-    let server = Server::bind(&settings)?;
+    let server = Server::bind(SocketAddr::new(config.host, config.port), raise_file_limit()?)?;
     let shutdown = Shutdown::default();
     interrupt::watch(&shutdown)?;
     let app = App::start(config, "serve", false, &shutdown)?;

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::Error;
 
@@ -18,11 +18,18 @@ pub(super) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// The job that this is about, where it was submitted all the same.
+    job: Option<String>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), job: None }
+    }
+
+    /// The same, with the id of a job beside it.
+    pub(super) fn with_job(self, id: &str) -> Self {
+        Self { job: Some(id.to_owned()), ..self }
     }
 
     /// The same, where clients know no other refusal than 400.
@@ -58,13 +65,24 @@ impl From<Error> for Refusal {
 
 /// The message of a refusal, for those who give it another shape.
 #[derive(Clone)]
-pub(super) struct Message(pub(super) String);
+pub(super) struct Message {
+    pub(super) text: String,
+    pub(super) job: Option<String>,
+}
+
+/// An error's body, and the job that it is about.
+pub(super) fn with_id(mut body: Value, job: Option<&str>) -> Value {
+    if let Some(id) = job {
+        body["id"] = id.into();
+    }
+    body
+}
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = Json(json!({"error": {"code": self.code, "message": self.message}}));
-        let mut response = (self.status, body).into_response();
-        response.extensions_mut().insert(Message(self.message));
+        let body = with_id(json!({"error": {"code": self.code, "message": self.message}}), self.job.as_deref());
+        let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(Message { text: self.message, job: self.job });
         match self.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);

@@ -2,7 +2,7 @@
 //! is the place of the last segment before it, so that a client that comes back misses none.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Service;
 use super::blocking::blocking;
 use super::error::{Refusal, Result};
+use super::invocation::Hold;
 use super::jobs;
 use super::jobs::Id;
 use crate::job::JobState;
@@ -34,10 +35,17 @@ struct Watcher {
     to: Sender<Result<Event, Infallible>>,
     told: Option<(JobState, f64)>,
     position: Option<Position>,
+    /// No later; a client comes back for the rest.
+    until: Option<Instant>,
 }
 
 /// Replays from Last-Event-ID, then goes on until the job ends; 204 where everything was told before.
-pub(super) async fn events(State(service): State<Service>, Id(id): Id, headers: HeaderMap) -> Result<Response> {
+pub(super) async fn events(
+    State(service): State<Service>,
+    Id(id): Id,
+    hold: Hold,
+    headers: HeaderMap,
+) -> Result<Response> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
     if last == END {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -47,7 +55,7 @@ pub(super) async fn events(State(service): State<Service>, Id(id): Id, headers: 
     let asked = id.clone();
     blocking(move || queue.progress(&asked)).await?;
     let (to, events): (_, Receiver<Result<Event, Infallible>>) = channel(AHEAD);
-    tokio::spawn(Watcher { service, id, to, told: None, position }.run());
+    tokio::spawn(Watcher { service, id, to, told: None, position, until: hold.until() }.run());
     Ok(Sse::new(ReceiverStream::new(events)).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response())
 }
 
@@ -62,7 +70,7 @@ fn parse(id: &str) -> Result<Option<Position>> {
 }
 
 impl Watcher {
-    /// Tells until the job has ended, the client has gone or the service stops.
+    /// Tells until the job has ended, the client has gone, the time is over or the service stops.
     async fn run(mut self) {
         let mut watch = self.service.watch.clone();
         loop {
@@ -74,6 +82,7 @@ impl Watcher {
             tokio::select! {
                 goes_on = watch.moved() => if !goes_on { return },
                 () = self.to.closed() => return,
+                () = at(self.until) => return,
             }
         }
     }
@@ -121,6 +130,14 @@ impl Watcher {
         let event = Event::default().event(name).id(id).data(data.to_string());
         let _ = self.to.send(Ok(event)).await;
         Ok(())
+    }
+}
+
+/// Never, without a time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::Service;
 use super::blocking::blocking;
 use super::error::{Refusal, Result};
+use super::invocation::Hold;
 use crate::job::{Job, JobState};
 use crate::queue::{JobFilter, parse_rfc3339_ms, unix_now_ms};
 use crate::storage::base_name;
@@ -86,6 +87,7 @@ pub(super) struct Page {
 pub(super) async fn list(
     State(service): State<Service>,
     page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+    hold: Hold,
 ) -> Result<Json<Value>> {
     let Query(page) = page.map_err(|error| Refusal::bad_request("invalid_query", error.body_text()))?;
     let limit = page.limit.unwrap_or(DEFAULT_PAGE);
@@ -105,11 +107,16 @@ pub(super) async fn list(
     jobs.truncate(limit);
     let next = jobs.last().filter(|_| more).map(|job| job.id.clone());
     let jobs: Vec<Shown> = jobs.into_iter().map(Shown::from).collect();
-    Ok(Json(json!({"jobs": jobs, "next": next})))
+    let mut body = json!({"jobs": jobs, "next": next});
+    if let Some(scope) = hold.scope() {
+        body["scope"] = scope.into();
+    }
+    Ok(Json(body))
 }
 
 /// `GET /jobs/{id}`.
-pub(super) async fn show(State(service): State<Service>, Id(id): Id) -> Result<Json<Shown>> {
+pub(super) async fn show(State(service): State<Service>, Id(id): Id, hold: Hold) -> Result<Json<Shown>> {
+    hold.give_time(&service, &id).await?;
     Ok(Json(find(&service, id).await?))
 }
 
@@ -121,9 +128,10 @@ pub(super) async fn cancel(State(service): State<Service>, Id(id): Id) -> Result
 }
 
 /// `POST /jobs/{id}/retry`: finished chunks are kept.
-pub(super) async fn retry(State(service): State<Service>, Id(id): Id) -> Result<(StatusCode, Json<Shown>)> {
+pub(super) async fn retry(State(service): State<Service>, Id(id): Id, hold: Hold) -> Result<(StatusCode, Json<Shown>)> {
     let (queue, tried) = (service.intake.queue.clone(), id.clone());
     blocking(move || queue.retry(&tried, unix_now_ms())).await?;
+    hold.see_through(&service, std::slice::from_ref(&id)).await?;
     Ok((StatusCode::ACCEPTED, Json(find(&service, id).await?)))
 }
 

@@ -6,6 +6,7 @@ mod blocking;
 mod body;
 mod error;
 mod events;
+mod invocation;
 mod jobs;
 mod object;
 mod places;
@@ -18,23 +19,20 @@ mod submit;
 mod upload;
 mod watch;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::app::Intake;
 use crate::config::Secret;
-pub use serve::Server;
+pub use invocation::Invocation;
+pub use serve::{Api, Server, api};
 
 /// What the service lets its callers do.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub address: SocketAddr,
     /// One of these is asked for, unless there are none.
     pub api_keys: Vec<Secret>,
     pub cors_origins: Vec<String>,
     pub max_audio_bytes: u64,
-    /// Of this process; connections are not to take them all.
-    pub max_open_files: u64,
 }
 
 /// What every handler works with.

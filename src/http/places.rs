@@ -12,6 +12,7 @@ use super::Service;
 use super::blocking::blocking;
 use super::body::read_whole;
 use super::error::{Refusal, Result};
+use super::invocation::Hold;
 use crate::app::{Intake, new_upload};
 use crate::error::Error;
 
@@ -62,13 +63,16 @@ impl Filter {
 pub(super) async fn events(
     State(service): State<Service>,
     filter: Result<Query<Filter>, QueryRejection>,
+    hold: Hold,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>)> {
     let Query(filter) = filter.map_err(|error| Refusal::bad_request("invalid_query", error.body_text()))?;
     let body = read_whole(body, MAX_EVENT_BYTES, "send fewer records at once").await?;
-    let intake: Intake = service.intake;
+    let intake: Intake = service.intake.clone();
     let taken = blocking(move || intake.take_notification(&body, |key| filter.takes(key))).await?;
-    let jobs: Vec<Value> = taken.jobs.iter().map(|(id, source)| json!({"id": id, "source": source})).collect();
+    let ids: Vec<String> = taken.jobs.iter().map(|job| job.id.clone()).collect();
+    hold.see_through(&service, &ids).await?;
+    let jobs: Vec<Value> = taken.jobs.iter().map(|job| json!({"id": job.id, "source": job.source})).collect();
     let refused = |(source, error): &(String, Error)| json!({"source": source, "code": error.code(), "message": error.to_string()});
     let refused: Vec<Value> = taken.refused.iter().map(refused).collect();
     Ok((StatusCode::ACCEPTED, Json(json!({"jobs": jobs, "ignored": taken.ignored, "refused": refused}))))

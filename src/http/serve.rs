@@ -1,5 +1,6 @@
 //! The server: connections taken until the request to stop, then finished within a grace period.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,31 +40,57 @@ const QUESTIONS: usize = 8;
 /// Bodies of JSON that are in memory at the same time, 20 MiB each at most and thrice that while decoded.
 const JSON_BODIES: usize = 8;
 
+/// All routes; clones share what is behind them.
+pub type Api = axum::Router;
+
+/// The routes over the queue of `intake`, for whoever has requests for them; what waits is told of `shutdown`.
+pub fn api(intake: Intake, settings: &Settings, shutdown: &Shutdown) -> Result<Api> {
+    Ok(open(intake, settings, shutdown)?.0)
+}
+
+fn open(intake: Intake, settings: &Settings, shutdown: &Shutdown) -> Result<(Api, Watch)> {
+    let watch = Watch::start(intake.queue.clone(), shutdown.clone())?;
+    let user_sql = Arc::new(UserSql::open(intake.queue.db())?);
+    let service = Service {
+        intake,
+        user_sql,
+        questions: Arc::new(Semaphore::new(QUESTIONS)),
+        watch: watch.clone(),
+        max_audio_bytes: settings.max_audio_bytes,
+        cursors: Cursors::default(),
+        json_bodies: Arc::new(Semaphore::new(JSON_BODIES)),
+    };
+    Ok((router(service, settings), watch))
+}
+
 /// A server that listens already.
 pub struct Server {
     runtime: Runtime,
     listener: TcpListener,
+    /// Connections that are let in.
+    room: usize,
 }
 
 impl Server {
-    /// Takes the address, before models are loaded: a second start on it should fail at once.
+    /// Takes the address, before models are loaded: a second start on it should fail at once. `max_open_files`: of this process;
+    /// connections are not to take them all.
     ///
     /// # Errors
     /// `Config` where the address is taken or not of this machine.
-    pub fn bind(settings: &Settings) -> Result<Self> {
+    pub fn bind(address: SocketAddr, max_open_files: u64) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("http")
             .enable_all()
             .build()
             .context("cannot start the HTTP threads")?;
-        let address = settings.address;
         let listener = runtime.block_on(TcpListener::bind(address)).map_err(|error| {
             Error::Config(format!(
                 "cannot listen on {address}: {error}; set PORT to a free port, and HOST to an address of this machine"
             ))
         })?;
-        Ok(Self { runtime, listener })
+        let files = max_open_files.saturating_sub(OTHER_FILES) / FILES_PER_CONNECTION;
+        Ok(Self { runtime, listener, room: files.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS) as usize })
     }
 
     /// Where it listens; tells the port that was taken for PORT=0.
@@ -73,24 +100,11 @@ impl Server {
 
     /// Serves until `shutdown`, then lets requests under way end within `grace`; returns when that began.
     pub fn run(self, intake: Intake, settings: &Settings, shutdown: &Shutdown, grace: Duration) -> Result<Instant> {
-        let watch = Watch::start(intake.queue.clone(), shutdown.clone())?;
-        let user_sql = Arc::new(UserSql::open(intake.queue.db())?);
-        let service = Service {
-            intake,
-            user_sql,
-            questions: Arc::new(Semaphore::new(QUESTIONS)),
-            watch: watch.clone(),
-            max_audio_bytes: settings.max_audio_bytes,
-            cursors: Cursors::default(),
-            json_bodies: Arc::new(Semaphore::new(JSON_BODIES)),
-        };
-        let router = router(service, settings);
-        let files = settings.max_open_files.saturating_sub(OTHER_FILES) / FILES_PER_CONNECTION;
-        let room = files.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS) as usize;
+        let (router, watch) = open(intake, settings, shutdown)?;
         let stopping = self.runtime.block_on(async {
             let open = GracefulShutdown::new();
             tokio::select! {
-                () = accept(&self.listener, &router, &open, room) => {}
+                () = accept(&self.listener, &router, &open, self.room) => {}
                 () = watch.stopped() => {}
             }
             let stopping = Instant::now();

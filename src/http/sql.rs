@@ -7,12 +7,13 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Service;
 use super::blocking::blocking;
 use super::body::read_whole;
 use super::error::{Refusal, Result};
+use super::invocation::Hold;
 use crate::system::Table;
 
 /// Room for the longest statement that the database takes, and its escapes.
@@ -22,6 +23,14 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 #[serde(deny_unknown_fields)]
 struct Question {
     sql: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Answer {
+    #[serde(flatten)]
+    table: Table,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
 }
 
 /// Set when the client has gone, so that nobody works on its question.
@@ -34,7 +43,7 @@ impl Drop for Gone {
 }
 
 /// `{columns, rows, truncated}`.
-pub(super) async fn ask(State(service): State<Service>, body: Body) -> Result<Json<Table>> {
+pub(super) async fn ask(State(service): State<Service>, hold: Hold, body: Body) -> Result<Json<Answer>> {
     let body = read_whole(body, MAX_BODY_BYTES, "ask a shorter question").await?;
     let question: Question = serde_json::from_slice(&body).map_err(|error| {
         Refusal::bad_request("invalid_json", format!("the body is not {{\"sql\": \"select …\"}}: {error}"))
@@ -49,5 +58,5 @@ pub(super) async fn ask(State(service): State<Service>, body: Body) -> Result<Js
         let _turn = turn;
         service.user_sql.ask(&question.sql, &seen)
     };
-    Ok(Json(blocking(answer).await?))
+    Ok(Json(Answer { table: blocking(answer).await?, scope: hold.scope() }))
 }

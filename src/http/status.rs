@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Service;
 use super::blocking::blocking;
 use super::error::Result;
+use super::invocation::Hold;
 use crate::gpu::{self, GpuUsage};
 use crate::system;
 
@@ -35,12 +36,14 @@ pub(super) struct System {
     #[serde(flatten)]
     system: system::System,
     gpu: Vec<GpuUsage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
 }
 
 /// `GET /system`.
-pub(super) async fn system(State(service): State<Service>) -> Result<Json<System>> {
+pub(super) async fn system(State(service): State<Service>, hold: Hold) -> Result<Json<System>> {
     let queue = service.intake.queue;
-    let look = move || Ok(System { system: system::system(queue.db())?, gpu: gpu::usage() });
+    let look = move || Ok(System { system: system::system(queue.db())?, gpu: gpu::usage(), scope: hold.scope() });
     Ok(Json(blocking(look).await?))
 }
 

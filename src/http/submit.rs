@@ -15,11 +15,12 @@ use super::Service;
 use super::blocking::blocking;
 use super::body::read_whole;
 use super::error::{Refusal, Result};
+use super::invocation::Hold;
 use super::jobs::{self, Links};
 use super::object::{self, Audio};
 use super::upload::{self, Form, Sink, Unclaimed};
 use crate::app::Source;
-use crate::job::{FrontDoor, JobState, Options};
+use crate::job::{FrontDoor, Options};
 use crate::queue::new_id;
 use crate::storage::{Incoming, S3Config, upload_source};
 
@@ -43,6 +44,7 @@ pub(super) struct Wait {
 pub(super) async fn submit(
     State(service): State<Service>,
     wait: Result<Query<Wait>, axum::extract::rejection::QueryRejection>,
+    hold: Hold,
     request: Request,
 ) -> Result<Response> {
     let Query(wait) = wait.map_err(|error| Refusal::bad_request("invalid_query", error.body_text()))?;
@@ -55,7 +57,7 @@ pub(super) async fn submit(
     let incoming = service.intake.storage.uploads().receive(&id);
     let received = receive(&service, request, &incoming).await?;
     let id = accept(&service, id, FrontDoor::Http, received, idempotency_key, incoming).await?;
-    answer(&service, id, wait).await
+    answer(&service, id, wait, &hold).await
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
@@ -167,30 +169,19 @@ pub(super) async fn accept(
     .await
 }
 
-async fn answer(service: &Service, id: String, wait: Option<Duration>) -> Result<Response> {
+async fn answer(service: &Service, id: String, wait: Option<Duration>, hold: &Hold) -> Result<Response> {
     let location = [(header::LOCATION, format!("/jobs/{id}"))];
     if let Some(wait) = wait {
         // Time over is no error: the job goes on.
-        let _ = tokio::time::timeout(wait, ended(service, &id)).await;
+        hold.wait_for(service, &id, wait).await?;
         let job = jobs::find(service, id).await?;
         let status = if job.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
         return Ok((status, location, Json(job)).into_response());
     }
+    hold.see_through(service, std::slice::from_ref(&id)).await?;
     let queue = service.intake.queue.clone();
     let asked = id.clone();
     let (status, _) = blocking(move || queue.progress(&asked)).await?;
     let body = json!({"id": id, "status": status, "links": Links::to(&id)});
     Ok((StatusCode::ACCEPTED, location, Json(body)).into_response())
-}
-
-/// Resolves when the job has ended or the service stops.
-pub(super) async fn ended(service: &Service, id: &str) -> Result<JobState> {
-    let mut watch = service.watch.clone();
-    loop {
-        let (queue, asked) = (service.intake.queue.clone(), id.to_owned());
-        let (status, _) = blocking(move || queue.progress(&asked)).await?;
-        if status.is_terminal() || !watch.moved().await {
-            return Ok(status);
-        }
-    }
 }

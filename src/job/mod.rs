@@ -70,6 +70,8 @@ pub enum FrontDoor {
     Runpod,
     /// A notification of S3.
     S3,
+    /// A message that a Lambda function was invoked with.
+    Lambda,
 }
 
 impl FrontDoor {
@@ -79,6 +81,7 @@ impl FrontDoor {
             Self::Http => "http",
             Self::Runpod => "runpod",
             Self::S3 => "s3",
+            Self::Lambda => "lambda",
         }
     }
 }
@@ -144,6 +147,19 @@ pub struct Job {
     #[serde(default)]
     pub deliveries: Vec<Delivery>,
     pub metadata: Option<Value>,
+}
+
+impl Job {
+    /// Whether it has ended, and nothing that it sends out is on its way; what waits for its next try does not count.
+    pub fn is_settled(&self) -> bool {
+        let is_moving = |delivery: &Delivery| ["queued", "running"].contains(&delivery.state.as_str());
+        self.status.is_terminal() && !self.deliveries.iter().any(is_moving)
+    }
+
+    /// Whether it is completed and its results are where they were to go.
+    pub fn is_delivered(&self) -> bool {
+        self.status == JobState::Completed && self.deliveries.iter().all(|delivery| delivery.state == "done")
+    }
 }
 
 /// What of a job goes where, and whether it has.

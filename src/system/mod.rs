@@ -79,6 +79,11 @@ impl Health {
     pub fn is_ready(&self) -> bool {
         self.active_workers > 0
     }
+
+    /// Workers that are not loading any more.
+    pub fn settled_workers(&self) -> i64 {
+        self.active_workers + self.workers["unhealthy"].as_i64().unwrap_or(0)
+    }
 }
 
 /// The workers, the queue and the last minute.

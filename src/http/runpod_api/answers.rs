@@ -13,13 +13,14 @@ use crate::error::Error;
 use crate::http::Service;
 use crate::http::blocking::blocking;
 use crate::http::error::{Refusal, Result};
-use crate::http::submit::ended;
+use crate::http::invocation::Hold;
 use crate::job::JobState;
 use crate::queue::unix_now_ms;
 use crate::runpod_payload;
 
 /// `status/{id}`.
-pub(super) async fn status(State(service): State<Service>, JobId(id): JobId) -> Result<Json<Value>> {
+pub(super) async fn status(State(service): State<Service>, JobId(id): JobId, hold: Hold) -> Result<Json<Value>> {
+    hold.give_time(&service, &id).await?;
     Ok(Json(told(&service, id).await?))
 }
 
@@ -28,9 +29,10 @@ pub(super) async fn status_sync(
     State(service): State<Service>,
     JobId(id): JobId,
     query: Result<Query<Wait>, QueryRejection>,
+    hold: Hold,
 ) -> Result<Json<Value>> {
     let time = wait(query)?.unwrap_or(DEFAULT_WAIT);
-    Ok(Json(told_when_ended(&service, id, time).await?))
+    Ok(Json(told_when_ended(&service, id, time, &hold).await?))
 }
 
 /// `cancel/{id}`; a job that had ended is told as it is.
@@ -45,9 +47,10 @@ pub(super) async fn cancel(State(service): State<Service>, JobId(id): JobId) -> 
 }
 
 /// `retry/{id}`: of a failed or timed-out job.
-pub(super) async fn retry(State(service): State<Service>, JobId(id): JobId) -> Result<Json<Value>> {
+pub(super) async fn retry(State(service): State<Service>, JobId(id): JobId, hold: Hold) -> Result<Json<Value>> {
     let (queue, tried) = (service.intake.queue.clone(), id.clone());
     blocking(move || queue.retry(&tried, unix_now_ms())).await.map_err(Refusal::into_bad_request)?;
+    hold.see_through(&service, std::slice::from_ref(&id)).await?;
     Ok(Json(json!({"id": id, "status": runpod_payload::status(JobState::Queued)})))
 }
 
@@ -58,11 +61,9 @@ pub(super) async fn purge(State(service): State<Service>) -> Result<Json<Value>>
     Ok(Json(json!({"removed": removed, "status": "completed"})))
 }
 
-pub(super) async fn told_when_ended(service: &Service, id: String, time: Duration) -> Result<Value> {
+pub(super) async fn told_when_ended(service: &Service, id: String, time: Duration, hold: &Hold) -> Result<Value> {
     // An unknown job is said at once, and time over is no error: the job goes on.
-    if let Ok(known) = tokio::time::timeout(time, ended(service, &id)).await {
-        known?;
-    }
+    hold.wait_for(service, &id, time).await?;
     told(service, id).await
 }
 
@@ -74,5 +75,9 @@ async fn told(service: &Service, id: String) -> Result<Value> {
 fn tell(intake: &Intake, id: &str) -> crate::error::Result<Value> {
     let job = intake.queue.job(id, unix_now_ms())?;
     let spoken = (job.status == JobState::Completed).then(|| intake.queue.spoken(id)).transpose()?;
-    runpod_payload::told(&job, spoken.as_ref(), &intake.queue.runpod_texts(id)?, intake.device)
+    let mut told = runpod_payload::told(&job, spoken.as_ref(), &intake.queue.runpod_texts(id)?, intake.device)?;
+    if job.status == JobState::Running {
+        told["progress"] = job.progress.into();
+    }
+    Ok(told)
 }

@@ -16,7 +16,7 @@ use axum::{Json, extract::rejection::QueryRejection};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::error::{Message, Refusal, Result};
+use super::error::{Message, Refusal, Result, with_id};
 use super::{Service, status};
 pub(super) use stream::Cursors;
 
@@ -50,8 +50,9 @@ pub(super) fn health() -> Router<Service> {
 /// An error is a text on these routes.
 pub(super) async fn plain_errors(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let Some(Message(message)) = response.extensions_mut().remove() else { return response };
-    let mut plain = (response.status(), Json(json!({"error": message}))).into_response();
+    let Some(Message { text, job }) = response.extensions_mut().remove() else { return response };
+    let body = with_id(json!({"error": text}), job.as_deref());
+    let mut plain = (response.status(), Json(body)).into_response();
     for (name, value) in response.headers() {
         plain.headers_mut().entry(name).or_insert(value.clone());
     }

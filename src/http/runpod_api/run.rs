@@ -15,6 +15,7 @@ use crate::app::Source;
 use crate::http::Service;
 use crate::http::blocking::blocking;
 use crate::http::error::{Refusal, Result};
+use crate::http::invocation::Hold;
 use crate::http::object::decode_text;
 use crate::http::submit::{Received, accept, json_body};
 use crate::http::upload::Sink;
@@ -58,8 +59,9 @@ impl Policy {
 }
 
 /// `run`: the id of a job that was queued.
-pub(super) async fn run(State(service): State<Service>, body: Body) -> Result<Json<Value>> {
+pub(super) async fn run(State(service): State<Service>, hold: Hold, body: Body) -> Result<Json<Value>> {
     let id = submit(&service, body).await?;
+    hold.see_through(&service, std::slice::from_ref(&id)).await?;
     Ok(Json(json!({"id": id, "status": runpod_payload::status(JobState::Queued)})))
 }
 
@@ -67,11 +69,12 @@ pub(super) async fn run(State(service): State<Service>, body: Body) -> Result<Js
 pub(super) async fn run_sync(
     State(service): State<Service>,
     query: Result<Query<Wait>, QueryRejection>,
+    hold: Hold,
     body: Body,
 ) -> Result<Json<Value>> {
     let time: Duration = wait(query)?.unwrap_or(DEFAULT_WAIT);
     let id = submit(&service, body).await?;
-    Ok(Json(told_when_ended(&service, id, time).await?))
+    Ok(Json(told_when_ended(&service, id, time, &hold).await?))
 }
 
 async fn submit(service: &Service, body: Body) -> Result<String> {

@@ -13,6 +13,7 @@ use super::{JobId, Wait, wait};
 use crate::http::Service;
 use crate::http::blocking::blocking;
 use crate::http::error::Result;
+use crate::http::invocation::Hold;
 use crate::job::JobState;
 use crate::queue::{Heard, Position};
 use crate::runpod_payload;
@@ -49,8 +50,9 @@ pub(super) async fn stream(
     State(service): State<Service>,
     JobId(id): JobId,
     query: Result<Query<Wait>, QueryRejection>,
+    hold: Hold,
 ) -> Result<Json<Value>> {
-    let time = wait(query)?.unwrap_or(HOLD);
+    let time = hold.within(wait(query)?.unwrap_or(HOLD));
     let mut watch = service.watch.clone();
     let deadline = Instant::now() + time;
     loop {

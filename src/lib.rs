@@ -57,6 +57,7 @@
 //!
 //! - [`http`]: the HTTP API
 //! - [`runpod`]: a worker of RunPod's: jobs from its queue, and signs of life
+//! - [`lambda`]: an AWS Lambda function: the HTTP API, and events of S3 and SQS
 //! - [`cli`]: the command line
 //!
 //! # Invariants
@@ -107,6 +108,7 @@ pub mod supervise;
 
 pub mod http;
 pub mod runpod;
+pub mod lambda;
 pub mod cli;
 
 // The tests of the queue name the crate as everyone does, wherever they are built.

@@ -13,7 +13,7 @@ const MAX_FILE_LINES: usize = 400;
 
 /// Every module in reading order, with the modules that it uses: all of them above it, so there are no circles, and none
 /// that it does not use, so that a new arrow is a decision.
-const ARROWS: [(&str, &[&str]); 29] = [
+const ARROWS: [(&str, &[&str]); 30] = [
     ("error", &[]),
     ("config", &["error"]),
     ("job", &["error"]),
@@ -112,6 +112,24 @@ const ARROWS: [(&str, &[&str]); 29] = [
         ],
     ),
     (
+        "lambda",
+        &[
+            "error",
+            "config",
+            "job",
+            "shutdown",
+            "http_client",
+            "storage",
+            "db",
+            "models",
+            "whisper",
+            "queue",
+            "system",
+            "app",
+            "http",
+        ],
+    ),
+    (
         "cli",
         &[
             "error",
@@ -131,6 +149,7 @@ const ARROWS: [(&str, &[&str]); 29] = [
             "supervise",
             "http",
             "runpod",
+            "lambda",
         ],
     ),
     ("main", &["cli"]),
@@ -140,7 +159,7 @@ const ARROWS: [(&str, &[&str]); 29] = [
 const COMMON: [&str; 5] = ["anyhow", "serde", "serde_json", "thiserror", "tracing"];
 
 /// Who may name all the others.
-const OWNERS: [(&str, &[&str]); 45] = [
+const OWNERS: [(&str, &[&str]); 46] = [
     ("aws_config", &["storage"]),
     ("aws_sdk_s3", &["storage"]),
     ("aws_smithy_checksums", &["storage"]),
@@ -159,6 +178,7 @@ const OWNERS: [(&str, &[&str]); 45] = [
     ("hyper_util", &["http"]),
     ("indicatif", &["cli"]),
     ("jiff", &["queue"]),
+    ("lambda_http", &["lambda"]),
     ("libc", &["crash"]),
     ("md5", &["storage"]),
     ("nvml_wrapper", &["gpu"]),
@@ -178,7 +198,7 @@ const OWNERS: [(&str, &[&str]); 45] = [
     ("symphonia", &["audio"]),
     ("symphonia_adapter_libopus", &["audio"]),
     ("tempfile", &["spool"]),
-    ("tokio", &["http_client", "http"]),
+    ("tokio", &["http_client", "http", "lambda"]),
     ("tokio_stream", &["http"]),
     ("tower", &["http"]),
     ("tower_http", &["http"]),

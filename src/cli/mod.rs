@@ -4,6 +4,7 @@ mod backup;
 mod decode;
 mod interrupt;
 mod jobs;
+mod lambda;
 mod load;
 mod models;
 mod output;
@@ -41,7 +42,7 @@ const TALKATIVE: &str = "aws_";
 #[command(
     name = "whisperq",
     version,
-    after_help = "Example: whisperq transcribe --model tiny.en talk.mp3\n\nWithout a command: runpod where RUNPOD_WEBHOOK_GET_JOB is set, otherwise serve. Settings come from the environment; the README lists them."
+    after_help = "Example: whisperq transcribe --model tiny.en talk.mp3\n\nWithout a command: lambda where AWS_LAMBDA_RUNTIME_API is set, runpod where RUNPOD_WEBHOOK_GET_JOB is, otherwise serve. Settings come from the environment; the README lists them."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -51,6 +52,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Lambda(lambda::Args),
     Runpod(runpod::Args),
     Transcribe(transcribe::Args),
     Upload(upload::Args),
@@ -91,9 +93,12 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Without a command: where RunPod hands out jobs, take them, else serve.
+/// Without a command: where Lambda or RunPod hand out work, take it, else serve.
 fn dispatch_usual() -> Result<Done> {
     let config = start_service()?;
+    if config.lambda.runtime_api.is_some() {
+        return lambda::run(&lambda::Args {}, &config);
+    }
     if config.runpod.get_job.is_some() {
         return runpod::run(&runpod::Args::default(), &config);
     }
@@ -104,6 +109,7 @@ fn dispatch(command: Command) -> Result<Done> {
     match command {
         Command::Transcribe(args) => transcribe::run(args, start()?),
         Command::Serve(args) => serve::run(&args, &start_service()?),
+        Command::Lambda(args) => lambda::run(&args, &start_service()?),
         Command::Runpod(args) => runpod::run(&args, &start_service()?),
         Command::Upload(args) => upload::run(&args, &start()?),
         Command::Load(args) => load::run(&args, &start()?),

@@ -1,6 +1,7 @@
 //! Every setting, read once from the environment and checked; nothing else in the crate reads the environment. An empty
 //! variable counts as unset, and a wrong one stops the start with its name, its value and what is allowed.
 
+mod lambda;
 mod runpod;
 mod secret;
 mod values;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+pub use lambda::Lambda;
 pub use runpod::Runpod;
 pub use secret::Secret;
 use values::{GIB, KIB, bytes, cors_origins, list, refused, seconds, truth, whole};
@@ -78,6 +80,7 @@ pub struct Config {
     /// Filter directives such as `info,whisperq=debug`.
     pub rust_log: Option<String>,
     pub runpod: Runpod,
+    pub lambda: Lambda,
 }
 
 /// The environment as envy hands it over: everything is text here, and parsed below so that each error can name the
@@ -137,16 +140,20 @@ impl Config {
         let set: Vec<_> = vars.filter(|(_, value)| !value.trim().is_empty()).collect();
         let wrong = |error: envy::Error| Error::Config(error.to_string());
         let runpod = Runpod::read(envy::from_iter(set.iter().cloned()).map_err(wrong)?)?;
+        let lambda = Lambda::read(envy::from_iter(set.iter().cloned()).map_err(wrong)?)?;
         let env: Environment = envy::from_iter(set).map_err(wrong)?;
-        let worker_count = whole("WORKER_COUNT", env.worker_count.as_deref(), 1..=MAX_WORKERS, 4)?;
-        let model_instances = whole("MODEL_INSTANCES", env.model_instances.as_deref(), 1..=MAX_WORKERS, worker_count)?;
+        let worker_count =
+            whole("WORKER_COUNT", env.worker_count.as_deref(), 1..=MAX_WORKERS, lambda.worker_count().unwrap_or(4))?;
+        // On Lambda there is no GPU that another copy could be on, and memory is what is paid for.
+        let instances = if lambda.runtime_api.is_some() { 1 } else { worker_count };
+        let model_instances = whole("MODEL_INSTANCES", env.model_instances.as_deref(), 1..=MAX_WORKERS, instances)?;
         if model_instances > worker_count {
             return Err(Error::Config(format!(
                 "MODEL_INSTANCES={model_instances} is more than WORKER_COUNT={worker_count}: \
                  a model without a worker would never run; lower MODEL_INSTANCES or raise WORKER_COUNT"
             )));
         }
-        let (model_dir, data_dir) = directories(&env)?;
+        let (model_dir, data_dir) = directories(&env, &lambda)?;
         let api_keys = api_keys(env.api_key.as_deref())?;
         Ok(Self {
             worker_count: worker_count as usize,
@@ -185,6 +192,7 @@ impl Config {
             log_format: log_format(env.log_format.as_deref(), runpod.endpoint_id.is_some())?,
             rust_log: env.rust_log,
             runpod,
+            lambda,
         })
     }
 
@@ -203,16 +211,20 @@ impl Config {
     }
 }
 
-/// MODEL_DIR and DATA_DIR, by default under the home directory.
-fn directories(env: &Environment) -> Result<(PathBuf, PathBuf)> {
-    let under_home = |name: &str, set: Option<&String>, default: &str| match (set, &env.home) {
-        (Some(path), _) => Ok(PathBuf::from(path)),
-        (None, Some(home)) => Ok(Path::new(home).join(default)),
-        (None, None) => Err(Error::Config(format!("set {name}: HOME is not set, so there is no default for it"))),
-    };
+/// MODEL_DIR and DATA_DIR, by default under the home directory, and on Lambda where there is something and can be something.
+fn directories(env: &Environment, lambda: &Lambda) -> Result<(PathBuf, PathBuf)> {
+    let place =
+        |name: &str, set: Option<&String>, lambda: Option<PathBuf>, default: &str| match (set, lambda, &env.home) {
+            (Some(path), ..) => Ok(PathBuf::from(path)),
+            (None, Some(path), _) => Ok(path),
+            (None, None, Some(home)) => Ok(Path::new(home).join(default)),
+            (None, None, None) => {
+                Err(Error::Config(format!("set {name}: HOME is not set, so there is no default for it")))
+            }
+        };
     Ok((
-        under_home("MODEL_DIR", env.model_dir.as_ref(), ".cache/whisperq/models")?,
-        under_home("DATA_DIR", env.data_dir.as_ref(), ".local/share/whisperq")?,
+        place("MODEL_DIR", env.model_dir.as_ref(), lambda.model_dir(), ".cache/whisperq/models")?,
+        place("DATA_DIR", env.data_dir.as_ref(), lambda.data_dir(), ".local/share/whisperq")?,
     ))
 }
 

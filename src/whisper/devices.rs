@@ -11,6 +11,8 @@ use crate::models::Header;
 const MIB: u64 = 1 << 20;
 /// What a process takes on a GPU before any model: context, libraries, kernels.
 const PROCESS_BYTES: u64 = 512 * MIB;
+/// What a process takes of a machine's own memory before any model, with a few recordings that are being decoded.
+const HOST_BYTES: u64 = 150 * MIB;
 /// Work buffers of one engine state on a large model, scaled down with the width of smaller ones.
 const LARGE_BUFFER_BYTES: u64 = 220 * MIB;
 const LARGE_STATE: u64 = 1280;
@@ -74,6 +76,11 @@ impl Demand {
         let buffers = LARGE_BUFFER_BYTES * u64::from(header.n_audio_state) / LARGE_STATE;
         let engine_bytes = layers * (TEXT_POSITIONS * CANDIDATE_FACTOR + AUDIO_POSITIONS) + buffers;
         Self { instances, workers, weight_bytes: header.file_bytes, engine_bytes }
+    }
+
+    /// What all of it takes of a machine without a GPU.
+    pub fn host_bytes(&self) -> u64 {
+        self.instances as u64 * self.weight_bytes + self.workers as u64 * self.engine_bytes + HOST_BYTES
     }
 
     /// What `instances` copies take of GPU number `gpu` of `gpus`, by the rule that copy k sits on GPU k mod G and worker

@@ -38,7 +38,7 @@ fn config_with(name: &str, value: &str) -> Result<Config> {
 
 #[test]
 fn the_readme_lists_exactly_the_settings_that_are_read() {
-    let files = ["src/config/mod.rs", "src/config/runpod.rs"];
+    let files = ["src/config/mod.rs", "src/config/runpod.rs", "src/config/lambda.rs"];
     let mut read: Vec<String> = files.into_iter().flat_map(fields).collect();
     // The home directory is the system's, not a setting of ours.
     read.retain(|name| name != "HOME");

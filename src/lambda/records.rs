@@ -1,0 +1,155 @@
+//! Events made of records: each recording becomes a job, once however often it is told, and the invocation lasts until all
+//! of them are done and delivered, or its time is over. What is not done then is reported as failed, so that it comes again;
+//! its finished chunks are kept.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::app::{Intake, Source, Taken, TakenJob};
+use crate::error::{Error, Result};
+use crate::job::{FrontDoor, Job, JobState, Options};
+use crate::queue::{new_id, unix_now_ms};
+
+/// Who waits also looks by himself so often.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The records of one event.
+pub(super) enum Records {
+    /// A notification of S3, as it came.
+    Stored(String),
+    /// A batch of SQS.
+    Queued(Vec<Message>),
+}
+
+/// A message of SQS; its body is a notification of S3 or a job as `POST /jobs` takes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Message {
+    message_id: String,
+    body: String,
+}
+
+/// The jobs of a record, or why it has none.
+type Ids = Result<Vec<String>>;
+
+impl Records {
+    /// Works until all is done or `until`. The answer of a batch names the messages that failed; anything else fails whole.
+    pub(super) fn work(self, intake: &Intake, until: Instant) -> Result<Value> {
+        match self {
+            Self::Stored(payload) => {
+                let ids = stored(intake, payload.as_bytes())?;
+                finish(intake, &ids, until)?;
+                Ok(json!({"jobs": ids}))
+            }
+            Self::Queued(messages) => {
+                // All are queued before one is waited for.
+                let taken: Vec<(String, Ids)> =
+                    messages.into_iter().map(|message| (message.message_id.clone(), message.take(intake))).collect();
+                let failed = |(id, ids): (String, Ids)| {
+                    let error = ids.and_then(|ids| finish(intake, &ids, until)).err()?;
+                    tracing::warn!(message = id, %error, "a message failed and will come again");
+                    Some(json!({"itemIdentifier": id}))
+                };
+                Ok(json!({"batchItemFailures": taken.into_iter().filter_map(failed).collect::<Vec<_>>()}))
+            }
+        }
+    }
+}
+
+impl Message {
+    fn take(&self, intake: &Intake) -> Ids {
+        let body: Value = serde_json::from_str(&self.body)
+            .map_err(|error| Error::invalid("invalid_event", format!("the body of the message is no JSON: {error}")))?;
+        match body {
+            Value::Object(job) if job.contains_key("audio") => Ok(vec![self.submit(intake, job)?]),
+            // S3 says with a test that it may send here, and that makes no job.
+            _ => stored(intake, self.body.as_bytes()),
+        }
+    }
+
+    fn submit(&self, intake: &Intake, mut job: Map<String, Value>) -> Result<String> {
+        let audio = job.remove("audio");
+        let audio = audio.as_ref().and_then(Value::as_str).unwrap_or_default();
+        let options = Options::from_fields(job)?.validate()?;
+        let mut draft = intake.new_job(new_id(), FrontDoor::Lambda, Source::address(audio)?, options, None)?;
+        // SQS gives a message the same id however often it delivers it.
+        draft.job.idempotency_key = Some(format!("sqs:{}", self.message_id));
+        let submitted = intake.submit(draft)?;
+        tracing::info!(job = submitted.id, repeated = submitted.resumed, "submitted by a message");
+        if submitted.resumed {
+            again(intake, &submitted.id)?;
+        }
+        Ok(submitted.id)
+    }
+}
+
+/// The jobs of a notification.
+fn stored(intake: &Intake, notification: &[u8]) -> Ids {
+    let Taken { jobs, refused, .. } = intake.take_notification(notification, |_| true)?;
+    for job in jobs.iter().filter(|job| job.is_repeated) {
+        again(intake, &job.id)?;
+    }
+    if let Some((_, error)) = refused.into_iter().next() {
+        return Err(error);
+    }
+    Ok(jobs.into_iter().map(|TakenJob { id, .. }| id).collect())
+}
+
+/// An event that comes again asks for another try of what has failed, and of nothing else.
+fn again(intake: &Intake, id: &str) -> Result<()> {
+    let job = intake.queue.job(id, unix_now_ms())?;
+    let tried = match job.status {
+        JobState::Failed | JobState::TimedOut => intake.queue.retry(id, unix_now_ms()),
+        JobState::Completed if job.deliveries.iter().any(|delivery| delivery.state == "failed") => {
+            intake.queue.redeliver(id, unix_now_ms())
+        }
+        _ => Ok(()),
+    };
+    match tried {
+        // It has moved on since.
+        Err(Error::Conflict(_)) => Ok(()),
+        tried => tried,
+    }
+}
+
+/// Waits for the jobs of a record.
+///
+/// # Errors
+/// `Transient` where one is not done in time, or not as it should be.
+fn finish(intake: &Intake, ids: &[String], until: Instant) -> Result<()> {
+    for id in ids {
+        let job = settled(intake, id, until)?;
+        if !job.is_delivered() {
+            return Err(Error::Transient { code: "unfinished", message: why(&job) });
+        }
+    }
+    Ok(())
+}
+
+/// The job once it is over, or as it is at the end of the time.
+fn settled(intake: &Intake, id: &str, until: Instant) -> Result<Job> {
+    loop {
+        let seen = intake.queue.wake().seen();
+        let job = intake.queue.job(id, unix_now_ms())?;
+        let left = until.saturating_duration_since(Instant::now());
+        if job.is_settled() || left.is_zero() {
+            return Ok(job);
+        }
+        intake.queue.wake().wait(seen, left.min(LOOK));
+    }
+}
+
+fn why(job: &Job) -> String {
+    let id = &job.id;
+    if let Some(error) = &job.error {
+        return format!("job {id} of {} is {}: {}: {}", job.source, job.status, error.code, error.message);
+    }
+    if let Some(delivery) = job.deliveries.iter().find(|delivery| delivery.state != "done") {
+        let error = delivery.last_error.as_deref().unwrap_or("not yet tried");
+        return format!("job {id} is done, but its results did not reach {}: {error}", delivery.target);
+    }
+    let percent = (job.progress * 100.0).round();
+    format!("job {id} of {} is {} ({percent} %) and goes on when the event comes again", job.source, job.status)
+}

@@ -33,7 +33,8 @@ check: ## Formatting, lints, documentation, dependencies, the image
 	cargo clippy --release --locked --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --release --locked --no-deps --document-private-items
 	cargo deny --locked --config infra/deny.toml check bans licenses sources
-	hadolint runpod/Dockerfile
+	hadolint runpod/Dockerfile infra/Dockerfile
+	PYTHONPATH="$$TOOLS_DIR/cfn-lint" "$$TOOLS_DIR/cfn-lint/bin/cfn-lint" infra/template.yaml
 
 soak: build ## 1,800 engine calls in one process, watching memory; 1,000 kills; 5,000 random walks; 40 files from S3
 	@infra/fetch-model.sh tiny.en

@@ -127,6 +127,29 @@ runpod_clients() {
     fi
 }
 
+# Prebuilt and without zig, which only its `build` needs.
+cargo_lambda() {
+    # A folder of its own: pip replaces the whole bin of the folder that it installs to.
+    local requirements=infra/lambda-requirements.txt folder=$TOOLS_DIR/cargo-lambda version
+    version=$(sed -n 's/^cargo-lambda==\([0-9.]*\).*$/\1/p' $requirements)
+    [ ! -d "$folder/cargo_lambda-$version.dist-info" ] || return 0
+    echo "setup: installing cargo-lambda $version into $folder"
+    rm -rf "$folder"
+    python3 -m pip install --quiet --no-deps --require-hashes --only-binary :all: --target "$folder" \
+        --requirement $requirements ||
+        fail "the tests of Lambda need cargo-lambda $version (Linux, or macOS on arm64)"
+}
+
+# What reads the template of infra/; it brings libraries of its own.
+cfn_lint() {
+    local folder=$TOOLS_DIR/cfn-lint version=1.58.0
+    [ ! -d "$folder/cfn_lint-$version.dist-info" ] || return 0
+    echo "setup: installing cfn-lint $version into $folder"
+    rm -rf "$folder"
+    python3 -m pip install --quiet --no-warn-conflicts --only-binary :all: --target "$folder" cfn-lint==$version ||
+        fail "the check of infra/template.yaml needs the Python package cfn-lint $version"
+}
+
 system_packages "${1:-}"
 rust
 case ${1:-} in
@@ -137,6 +160,8 @@ check)
     hadolint
     test_python
     runpod_clients
+    cargo_lambda
+    cfn_lint
     ;;
 *) fail "say setup.sh build or setup.sh check" ;;
 esac

@@ -3,7 +3,7 @@
 
 mod bad_inputs;
 mod bad_places;
-mod boto;
+pub(crate) mod boto;
 mod busy;
 mod cases;
 mod damage;
@@ -18,7 +18,7 @@ mod secrets;
 mod site;
 mod transfers;
 mod webhook;
-mod weed;
+pub(crate) mod weed;
 mod wire;
 
 use std::io::{BufReader, Read, Write};

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod engine;
 mod http;
+mod lambda;
 mod models;
 mod packaging;
 mod plan;

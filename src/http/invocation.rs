@@ -46,6 +46,11 @@ impl Hold {
         self.0.as_ref().map_or(wait, |invocation| wait.min(left(invocation)))
     }
 
+    /// A wait that nobody asked for: where nothing goes on after the answer, as long as there is time.
+    pub(super) fn usual(&self, wait: Duration) -> Duration {
+        self.0.as_ref().map_or(wait, left)
+    }
+
     /// When an answer that goes on as long as its job has to end all the same.
     pub(super) fn until(&self) -> Option<Instant> {
         self.0.as_ref().map(|invocation| invocation.until)

@@ -26,6 +26,8 @@ use event::Event;
 
 /// Threads that only move bytes; all work is elsewhere.
 const THREADS: usize = 2;
+/// No invocation lasts longer.
+const LONGEST: Duration = Duration::from_secs(900);
 
 /// Takes invocations until `shutdown`. The model is loaded before the first is asked for, in the phase that Lambda has for it.
 ///
@@ -76,7 +78,7 @@ fn take_invocations(config: &Config, app: &App, shutdown: &Shutdown) -> Result<(
     ended
 }
 
-/// What every invocation needs.
+/// What all invocations share.
 struct Desk {
     api: Api,
     intake: Intake,
@@ -87,7 +89,7 @@ struct Desk {
 
 impl Desk {
     async fn answer(&self, LambdaEvent { payload, context }: LambdaEvent<Box<RawValue>>) -> Result<Value> {
-        let until = end(context.deadline, SystemTime::now(), self.margin);
+        let until = Instant::now() + time(context.deadline, SystemTime::now(), self.margin);
         match Event::parse(payload.get())? {
             Event::Http(request) => {
                 let until = request::patience(&request).map_or(until, |patience| until.min(Instant::now() + patience));
@@ -104,10 +106,11 @@ impl Desk {
     }
 }
 
-/// `margin` before a time in milliseconds since 1970, on the clock that does not jump; now, where that is over.
-fn end(deadline_unix_ms: u64, now: SystemTime, margin: Duration) -> Instant {
+/// How long an invocation may last from `now` on, which ends `margin` before its deadline in milliseconds since 1970.
+fn time(deadline_unix_ms: u64, now: SystemTime, margin: Duration) -> Duration {
     let deadline = SystemTime::UNIX_EPOCH + Duration::from_millis(deadline_unix_ms);
-    Instant::now() + deadline.duration_since(now).unwrap_or_default().saturating_sub(margin)
+    // Nobody is invoked after his deadline: cargo lambda gives one in 1970, and has none.
+    deadline.duration_since(now).unwrap_or(LONGEST).saturating_sub(margin)
 }
 
 /// What Lambda shows of a failure, and hands on with the event.
@@ -121,4 +124,18 @@ async fn asked_to_stop(shutdown: &Shutdown) {
     let shutdown = shutdown.clone();
     // Only a panic ends it otherwise, and it has none.
     let _ = tokio::task::spawn_blocking(move || while !shutdown.wait(Duration::from_secs(60)) {}).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invocation_lasts_until_a_margin_before_its_deadline() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let at = |deadline_ms| time(deadline_ms, now, Duration::from_secs(1));
+        assert_eq!(at(1_000_010_000), Duration::from_secs(9));
+        assert_eq!(at(1_000_000_500), Duration::ZERO);
+        assert_eq!(at(600), LONGEST - Duration::from_secs(1));
+    }
 }

@@ -76,7 +76,9 @@ fn failure(app: &App) -> Result<String> {
 
 /// Lambda shows this in place of a process that ended without a word.
 pub(super) fn report_failure(runtime_api: &str, error: &Error) {
-    let address = format!("http://{runtime_api}/2018-06-01/runtime/init/error");
+    // cargo lambda puts the scheme before it.
+    let host = runtime_api.trim_start_matches("http://");
+    let address = format!("http://{host}/2018-06-01/runtime/init/error");
     let body = json!({"errorType": format!("whisperq.{}", error.code()), "errorMessage": error.to_string()});
     let headers = vec![("Lambda-Runtime-Function-Error-Type".to_owned(), "Runtime.InitError".to_owned())];
     let sent = Url::parse(&address).map_err(|error| error.to_string()).and_then(|url| {

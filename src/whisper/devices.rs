@@ -11,8 +11,8 @@ use crate::models::Header;
 const MIB: u64 = 1 << 20;
 /// What a process takes on a GPU before any model: context, libraries, kernels.
 const PROCESS_BYTES: u64 = 512 * MIB;
-/// What a process takes of a machine's own memory before any model, with a few recordings that are being decoded.
-const HOST_BYTES: u64 = 150 * MIB;
+/// What a process on the CPU takes before any model, with recordings that are being decoded.
+const HOST_BYTES: u64 = 64 * MIB;
 /// Work buffers of one engine state on a large model, scaled down with the width of smaller ones.
 const LARGE_BUFFER_BYTES: u64 = 220 * MIB;
 const LARGE_STATE: u64 = 1280;

@@ -31,7 +31,7 @@ pub(super) async fn status_sync(
     query: Result<Query<Wait>, QueryRejection>,
     hold: Hold,
 ) -> Result<Json<Value>> {
-    let time = wait(query)?.unwrap_or(DEFAULT_WAIT);
+    let time = wait(query)?.unwrap_or_else(|| hold.usual(DEFAULT_WAIT));
     Ok(Json(told_when_ended(&service, id, time, &hold).await?))
 }
 

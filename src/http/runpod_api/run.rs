@@ -72,7 +72,7 @@ pub(super) async fn run_sync(
     hold: Hold,
     body: Body,
 ) -> Result<Json<Value>> {
-    let time: Duration = wait(query)?.unwrap_or(DEFAULT_WAIT);
+    let time: Duration = wait(query)?.unwrap_or_else(|| hold.usual(DEFAULT_WAIT));
     let id = submit(&service, body).await?;
     Ok(Json(told_when_ended(&service, id, time, &hold).await?))
 }

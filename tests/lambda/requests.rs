@@ -120,7 +120,9 @@ fn shown(body: &[u8]) -> Value {
             let data = line.strip_prefix("data: ").and_then(|data| serde_json::from_str(data).ok());
             data.unwrap_or_else(|| Value::from(line))
         };
-        text.lines().map(line).collect()
+        // The client of plain HTTP leaves the lengths of chunks in the body.
+        let is_framing = |line: &&str| line.len() <= 4 && line.bytes().all(|c| c.is_ascii_hexdigit());
+        text.lines().filter(|line| !is_framing(line)).map(line).collect()
     });
     mask(&mut shown);
     shown
@@ -202,7 +204,7 @@ fn every_sender_of_requests_gets_its_answer_in_its_own_shape() {
     );
     let answer = function.invoke(v1_event("GET", &path.replace("/prod", ""), &[], b""), LONG).result.unwrap();
     assert_eq!(answer["isBase64Encoded"], false);
-    assert!(answer["body"].as_str().unwrap().contains("customer"), "{answer}");
+    assert!(answer["body"].as_str().unwrap().contains("The ship is late"), "{answer}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::Builder;
 
 use serde_json::{Value, json};
 
@@ -51,7 +52,8 @@ impl Watched {
             line.clear();
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "cargo lambda has ended");
         }
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let drain = move || std::io::copy(&mut log, &mut std::io::sink());
+        Builder::new().name("cargo-lambda-log".into()).spawn(drain).unwrap();
         let mut function = whisperq.command(&[]);
         function
             .env("AWS_LAMBDA_RUNTIME_API", format!("http://127.0.0.1:{port}/.rt"))

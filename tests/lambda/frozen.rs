@@ -125,8 +125,8 @@ fn server_sent_events_end_in_time_and_go_on_where_they_ended() {
         let answer = function.request(url_event("GET", &path, &[("last-event-id", &last)], b""), SHORT);
         assert!(answer.status == 200 && answer.left > Duration::ZERO, "{answer:?}");
         let text = answer.text();
-        let ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
-        last = ids.last().map_or(last, str::to_owned);
+        let mut ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
+        last = ids.next_back().map_or(last, str::to_owned);
         let data = text.split("\n\n").filter(|event| event.contains("event: segment"));
         segments.extend(data.map(|event| event.split("data: ").nth(1).unwrap().to_owned()));
         streams += 1;

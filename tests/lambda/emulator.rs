@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,6 +19,8 @@ use crate::support::Whisperq;
 
 /// For what must come.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How often it is looked whether the process is still there.
+const LOOK: Duration = Duration::from_secs(1);
 /// A time for an invocation that it does not need.
 pub(super) const LONG: Duration = Duration::from_secs(300);
 const API: &str = "/2018-06-01/runtime/";
@@ -54,7 +56,7 @@ pub(super) struct Outcome {
 pub(super) struct Function {
     pub(super) whisperq: Whisperq,
     shared: Arc<Shared>,
-    child: Child,
+    child: Mutex<Child>,
     _log: Option<ChildStderr>,
 }
 
@@ -80,7 +82,7 @@ impl Function {
         let mut function = Self::launch(settings);
         let mut log = String::new();
         function._log.take().unwrap().read_to_string(&mut log).unwrap();
-        let status = function.child.wait().unwrap();
+        let status = function.child.get_mut().unwrap().wait().unwrap();
         let init_error = function.shared.state.lock().unwrap().init_error.clone();
         Failed { init_error: init_error.unwrap_or_else(|| panic!("no init error: {log}")), status, log }
     }
@@ -102,7 +104,7 @@ impl Function {
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = child.stderr.take();
-        Self { whisperq, shared, child, _log: log }
+        Self { whisperq, shared, child: Mutex::new(child), _log: log }
     }
 
     /// Wakes the instance for one event, until it has answered and asks for the next.
@@ -142,20 +144,26 @@ impl Function {
     }
 
     fn wait(&self, until: impl Fn(&State) -> bool) {
-        let state = self.shared.state.lock().unwrap();
-        let (state, waited) = self.shared.moved.wait_timeout_while(state, PATIENCE, |state| !until(state)).unwrap();
-        assert!(!waited.timed_out(), "the function does not answer; polls: {}", state.polls);
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.shared.state.lock().unwrap();
+        while !until(&state) {
+            assert!(Instant::now() < deadline, "the function does not answer; polls: {}", state.polls);
+            let ended = self.child.lock().unwrap().try_wait().unwrap();
+            assert_eq!(ended, None, "the function's process has ended");
+            state = self.shared.moved.wait_timeout(state, LOOK).unwrap().0;
+        }
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(Pid::from_child(&self.child.lock().unwrap()), signal).unwrap();
     }
 }
 
 impl Drop for Function {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 

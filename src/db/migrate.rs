@@ -10,7 +10,7 @@ use super::backup;
 use crate::error::{Error, Result};
 
 /// In order; the version of a database is how many of them were applied.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("../../migrations/0001_queue.sql"),
     include_str!("../../migrations/0002_views.sql"),
     include_str!("../../migrations/0003_streams.sql"),
@@ -19,6 +19,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/0006_checks.sql"),
     include_str!("../../migrations/0007_deliveries.sql"),
     include_str!("../../migrations/0008_language_probability.sql"),
+    include_str!("../../migrations/0009_runpod.sql"),
 ];
 
 /// Brings the database at `path` up to date, one process at a time, and leaves a copy of what it was in

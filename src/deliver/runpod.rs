@@ -11,7 +11,7 @@ use super::go_on;
 use crate::error::{Error, Result};
 use crate::http_client::{Answer, OutboundError};
 use crate::job::{Job, JobError, JobState, RunpodTexts};
-use crate::queue::{Claim, Heard, Position, Queue, unix_now_ms};
+use crate::queue::{Claim, Heard, Instead, Queue, unix_now_ms};
 use crate::runpod_payload::{self, Failure};
 use crate::runpod_platform::{Place, Platform};
 use crate::storage::{Output, S3Config, Storage};
@@ -24,6 +24,9 @@ const STREAM_TRIES: i64 = 3;
 /// How long the address of a result in S3 is good, as with RunPod's own worker. It is the longest that S3 signs.
 const RESULT_VALID: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Outputs up to this length RunPod takes, by its own documentation.
+const SURE_OUTPUT_BYTES: usize = 10 * 1000 * 1000;
+
 /// What all senders of a worker share.
 pub struct Outlet {
     pub platform: Platform,
@@ -33,8 +36,8 @@ pub struct Outlet {
     turns: Mutex<HashMap<String, Turn>>,
 }
 
-/// The right to send for one job, and how far its segments were sent. A process that starts again begins anew.
-type Turn = Arc<Mutex<Option<Position>>>;
+/// The right to send for one job.
+type Turn = Arc<Mutex<()>>;
 
 impl Outlet {
     pub fn new(platform: Platform, queue: Queue, storage: Storage, device: &'static str) -> Self {
@@ -55,7 +58,7 @@ impl Outlet {
     /// Tells how far a running job is; nothing of one that has ended meanwhile, whose result may be out already.
     pub fn report(&self, job_id: &str, texts: &RunpodTexts, with_progress: bool) -> Result<()> {
         let turn = self.turn(job_id);
-        let mut sent = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let job = self.queue.job(job_id, unix_now_ms())?;
         if job.status != JobState::Running {
             return Ok(());
@@ -63,7 +66,7 @@ impl Outlet {
         let end = Instant::now() + PROGRESS_TIME;
         let mut wait = || if Instant::now() < end { Ok(()) } else { Err(Error::Aborted) };
         if self.streams(texts) {
-            self.stream(job_id, &mut sent, &mut wait)?;
+            self.stream(job_id, &mut wait)?;
         }
         if !with_progress {
             return Ok(());
@@ -81,25 +84,35 @@ impl Outlet {
     /// Sends the result of an ended job.
     pub(super) fn finish(&self, claim: &Claim, job: &Job, control: &Control) -> Result<()> {
         let turn = self.turn(&job.id);
-        let mut sent = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let texts = claim.options.runpod.clone().unwrap_or_default();
         let mut wait = || go_on(control);
         if self.streams(&texts) && job.status == JobState::Completed {
-            match self.stream(&job.id, &mut sent, &mut wait) {
+            match self.stream(&job.id, &mut wait) {
                 Err(error) if error.is_retryable() && claim.task.attempt <= STREAM_TRIES => return Err(error),
                 Err(error) => tracing::warn!(job = job.id, %error, "the last segments were not taken"),
                 Ok(()) => {}
             }
         }
         let body = self.result(job, &texts)?;
-        match self.post_result(job, &texts, &body, &mut wait) {
-            // A body that is refused now was refused at every earlier try, so no other outcome is known of this job.
-            Ok(answer) if [400, 413].contains(&answer.status) && job.status == JobState::Completed => {
-                let spilled = self.spilled(claim, &texts, &body, answer.status, &mut wait)?;
-                heard(self.post_result(job, &texts, &spilled, &mut wait))
-            }
-            answer => heard(answer),
-        }
+        let told = self.queue.told(&job.id)?;
+        let status = match told.refused {
+            Some(status) => status,
+            None => match self.post_result(job, &texts, &body, &mut wait) {
+                Ok(answer) if job.status == JobState::Completed && is_too_long(claim, &answer, &body) => {
+                    // From here on it is never sent again: what is said in its place must be all that is ever heard.
+                    self.queue.note_refused(&job.id, answer.status)?;
+                    answer.status
+                }
+                answer => return heard(answer),
+            },
+        };
+        let instead = match told.instead {
+            Some(instead) => instead,
+            None => self.decide(claim, &body, status, &mut wait)?,
+        };
+        let body = self.said_instead(claim, &texts, instead)?;
+        heard(self.post_result(job, &texts, &body, &mut wait))
     }
 
     fn post_result(
@@ -117,16 +130,18 @@ impl Outlet {
     }
 
     /// Sends the segments that were not sent yet.
-    fn stream(&self, job_id: &str, sent: &mut Option<Position>, wait: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    fn stream(&self, job_id: &str, wait: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let mut sent = self.queue.told(job_id)?.streamed;
         loop {
-            let segments = self.queue.heard_after(job_id, *sent)?;
+            let segments = self.queue.heard_after(job_id, sent)?;
             if segments.is_empty() {
                 return Ok(());
             }
             for segment in segments {
                 let body = json!({"output": shape(&segment)}).to_string().into_bytes();
                 heard(self.platform.post(Place::Stream, job_id, false, body, wait))?;
-                *sent = Some(segment.position);
+                self.queue.note_streamed(job_id, segment.position)?;
+                sent = Some(segment.position);
             }
         }
     }
@@ -145,30 +160,48 @@ impl Outlet {
         runpod_payload::failed(&Failure::of(error, hostname, worker_id), texts)
     }
 
-    /// What is said in place of a result that RunPod does not take: where in S3 it is, or why it is nowhere.
-    fn spilled(
+    /// Decides what is said in place of an output that RunPod does not take: where in S3 it is, or why it is nowhere.
+    /// That is kept before it is said, because it may be heard without our knowing.
+    fn decide(
         &self,
         claim: &Claim,
-        texts: &RunpodTexts,
         body: &Value,
         status: u16,
         wait: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Value> {
+    ) -> Result<Instead> {
         let text = body["output"].to_string();
         let why = format!("RunPod answered {status} to the output of {} bytes", text.len());
-        let lost = |how: &str| JobError { code: "output_refused".to_owned(), message: format!("{why}, and {how}") };
-        let Some((address, keys)) = self.place(claim)? else {
-            let how =
-                "there is no place for it in S3: send s3Config with bucketName, or set OUTPUT_URI on the endpoint";
-            return Ok(self.failure(&lost(how), texts));
+        let lost = |how: &str| {
+            Instead::Error(JobError { code: "output_refused".to_owned(), message: format!("{why}, and {how}") })
         };
-        let to = Output { address: &address, keys: keys.as_ref() };
-        let written = self.storage.write(&to, text.into_bytes(), wait);
-        match written.and_then(|()| self.storage.presigned_download(&to, RESULT_VALID)) {
-            Ok(url) => Ok(runpod_payload::answer(json!({"url": url.as_str()}), texts)),
-            Err(error @ Error::InvalidInput { .. }) => Ok(self.failure(&lost(&error.to_string()), texts)),
-            Err(error) => Err(error),
-        }
+        let instead = match self.place(claim)? {
+            None => {
+                lost("there is no place for it in S3: send s3Config with bucketName, or set OUTPUT_URI on the endpoint")
+            }
+            Some((address, keys)) => {
+                let to = Output { address: &address, keys: keys.as_ref() };
+                let written = self.storage.write(&to, text.into_bytes(), wait);
+                match written.and_then(|()| self.storage.presigned_download(&to, RESULT_VALID)) {
+                    Ok(_) => Instead::Address(address),
+                    Err(error @ Error::InvalidInput { .. }) => lost(&error.to_string()),
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        self.queue.decide_instead(&claim.job_id, instead)
+    }
+
+    fn said_instead(&self, claim: &Claim, texts: &RunpodTexts, instead: Instead) -> Result<Value> {
+        let address = match instead {
+            Instead::Error(error) => return Ok(self.failure(&error, texts)),
+            Instead::Address(address) => address,
+        };
+        // Signed anew each time: a signature is a secret, and ends.
+        let place = self.place(claim)?.filter(|(place, _)| *place == address);
+        let gone = || Error::invalid("transfer_failed", format!("the keys to {address} are gone"));
+        let keys = place.ok_or_else(gone)?.1;
+        let url = self.storage.presigned_download(&Output { address: &address, keys: keys.as_ref() }, RESULT_VALID)?;
+        Ok(runpod_payload::answer(json!({"url": url.as_str()}), texts))
     }
 
     /// Where a result goes that is too long, and with whose keys: to the user's own bucket, else where transcripts go.
@@ -184,6 +217,13 @@ impl Outlet {
         let keys = secrets.s3_config.filter(|_| secrets.output_uri.is_some());
         Ok(place.map(|place| (format!("{}/{name}", place.trim_end_matches('/')), keys)))
     }
+}
+
+/// Whether RunPod does not want an output for its length. It refuses long ones with 400 too; a short one of which an
+/// earlier try may have been heard is then refused because it is there, and must not be contradicted.
+fn is_too_long(claim: &Claim, answer: &Answer, body: &Value) -> bool {
+    let is_first = claim.task.attempt == 1;
+    answer.status == 413 || (answer.status == 400 && (is_first || body.to_string().len() > SURE_OUTPUT_BYTES))
 }
 
 fn shape(segment: &Heard) -> Value {

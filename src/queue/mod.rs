@@ -37,6 +37,7 @@ mod retain;
 mod retry;
 mod runpod;
 mod submit;
+mod told;
 mod wake;
 
 use std::path::PathBuf;
@@ -51,6 +52,7 @@ pub use plan::{Order, Plan, Stored};
 pub use process::{Process, WorkerRow, WorkerState};
 pub use read::{JobFilter, format_rfc3339, parse_rfc3339_ms};
 pub use submit::{Submitted, new_id};
+pub use told::{Instead, Told};
 pub use wake::Wake;
 
 use crate::db::Db;

@@ -1,7 +1,7 @@
 //! What a worker of RunPod's asks its queue here: how much it could still take, which jobs it holds, and a job that is no
 //! job. Its results leave as every other delivery does.
 
-use rusqlite::named_params;
+use rusqlite::{OptionalExtension, named_params};
 
 use super::fail::{Ending, end_job, find};
 use super::submit::{earlier, insert};
@@ -62,6 +62,23 @@ impl Queue {
         })?;
         self.wake.notify();
         Ok(())
+    }
+
+    /// Removes a cancelled job, so that its id can be given out again; false where it is not cancelled.
+    pub fn forget_cancelled(&self, job_id: &str) -> Result<bool> {
+        let id = job_id.to_owned();
+        self.db.write(Durability::Full, move |conn| {
+            let removed: Option<i64> = conn
+                .statement("delete from jobs where id = ?1 and state = 'cancelled' returning finished_at_ms")?
+                .query_row([&id], |row| row.get(0))
+                .optional()?;
+            if let Some(finished_at_ms) = removed {
+                // The roll-ups know of it still.
+                conn.statement("update totals set kept_from_ms = max(kept_from_ms, ?1 + 1)")?
+                    .execute([finished_at_ms])?;
+            }
+            Ok(removed.is_some())
+        })
     }
 
     /// Ends a job that this process cannot do, as it never will: its model does not load.

@@ -69,7 +69,12 @@ impl Desk {
                 tracing::info!(job = id, "RunPod handed out a job again that had failed");
                 queue.retry(id, unix_now_ms())
             }
-            Ok((JobState::Cancelled, _)) => Err(Error::Conflict("the job was cancelled".to_owned())),
+            Ok((JobState::Cancelled, _)) => {
+                // RunPod stops jobs that ran too long as well, and their users may want them tried again.
+                tracing::info!(job = id, "RunPod handed out a job again that it had stopped: it begins anew");
+                queue.forget_cancelled(id)?;
+                self.submit(id, job)
+            }
         }
     }
 

@@ -169,7 +169,12 @@ impl<F: FnMut(&Request) -> Answer> Service<F> {
 
 impl Server {
     pub(crate) fn start(answer: impl FnMut(&Request) -> Answer + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_on("127.0.0.1:0", answer)
+    }
+
+    /// Where nobody listens.
+    pub(crate) fn start_on(address: &str, answer: impl FnMut(&Request) -> Answer + Send + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (asked, stopped) = (Arc::<Asked>::default(), Arc::new(AtomicBool::new(false)));
         let service = Service { answer: Mutex::new(answer), asked: asked.clone(), stopped: stopped.clone() };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::scripted::Request;
+use crate::scripted::{Request, nobody};
 
 /// For what a test waits for and what must come.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -19,6 +19,8 @@ const HOLD: Duration = Duration::from_secs(2);
 /// Ends with the process of the tests.
 pub(crate) struct Platform {
     pub(crate) url: String,
+    /// Where nobody listens until another is started there.
+    pub(crate) away: String,
     shared: Arc<Shared>,
 }
 
@@ -36,6 +38,10 @@ struct State {
     /// Statuses for posts of results; 0 for an answer that never comes, 200 when there are none.
     posts: VecDeque<u16>,
     seen: Vec<Request>,
+    /// Whether the answer to progress waits for a result, which is how a worker shows that it does not wait for it.
+    holds_progress: bool,
+    /// A result came while progress was unanswered.
+    overtaken: bool,
     /// The bodies of results that were answered with 200, under the names of their jobs.
     accepted: Vec<(String, Value)>,
 }
@@ -50,7 +56,7 @@ impl Platform {
         let listener = TcpListener::bind(address).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::<Shared>::default();
-        let platform = Self { url, shared: shared.clone() };
+        let platform = Self { url, away: nobody(), shared: shared.clone() };
         let serve = move || {
             for stream in listener.incoming().map(Result::unwrap) {
                 let shared = shared.clone();
@@ -89,6 +95,25 @@ impl Platform {
     /// The next answers to posted results.
     pub(crate) fn answer_posts(&self, statuses: &[u16]) {
         self.change(|state| state.posts.extend(statuses));
+    }
+
+    /// From now on progress is answered late.
+    pub(crate) fn hold_progress(&self) {
+        self.change(|state| state.holds_progress = true);
+    }
+
+    pub(crate) fn was_overtaken(&self) -> bool {
+        self.shared.state.lock().unwrap().overtaken
+    }
+
+    /// Answers to takes that nobody came for.
+    pub(crate) fn left(&self) -> usize {
+        self.shared.state.lock().unwrap().takes.len()
+    }
+
+    /// Results that were accepted so far.
+    pub(crate) fn accepted(&self) -> Vec<(String, Value)> {
+        self.shared.state.lock().unwrap().accepted.clone()
     }
 
     pub(crate) fn stop(&self, job_id: &str) {
@@ -164,16 +189,20 @@ impl Shared {
             let state = self.held(state, |state| state.takes.is_empty());
             return Some(state.and_then(|mut state| state.takes.pop_front()).unwrap_or((204, String::new())));
         }
-        if request.line.contains("/job-stop/") {
+        if is_stop(request) {
             let stops = self.held(state, |state| state.stops.is_empty());
             let body = stops.and_then(|mut state| state.stops.pop_front());
             return Some(body.map_or((204, String::new()), |body| (200, body)));
         }
+        if is_progress(request) && state.holds_progress {
+            let mut state = self.held(state, |state| !state.seen.iter().any(is_result))?;
+            state.overtaken |= state.seen.iter().any(is_result);
+            return Some((200, String::new()));
+        }
         if is_result(request) {
             let status = state.posts.pop_front().unwrap_or(200);
             if status == 200 {
-                let name = request.header("x-request-id").unwrap_or_default().to_owned();
-                state.accepted.push((name, body(request)));
+                state.accepted.push((job_of(request), body(request)));
                 self.moved.notify_all();
             }
             return (status > 0).then(|| (status, String::new()));
@@ -192,6 +221,20 @@ impl Shared {
 
 pub(crate) fn body(request: &Request) -> Value {
     serde_json::from_slice(&request.body).unwrap_or_else(|error| panic!("{error}: {request:?}"))
+}
+
+/// The job that a message is about.
+pub(crate) fn job_of(request: &Request) -> String {
+    let path = request.line.split('?').next().unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default().replace("%2F", "/")
+}
+
+pub(crate) fn is_stop(request: &Request) -> bool {
+    request.line.contains("/job-stop/")
+}
+
+pub(crate) fn is_stream(request: &Request) -> bool {
+    request.line.contains("/job-stream/")
 }
 
 pub(crate) fn is_take(request: &Request) -> bool {

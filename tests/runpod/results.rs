@@ -125,3 +125,38 @@ fn a_result_that_is_too_long_goes_to_the_users_bucket_and_its_address_to_runpod(
     let refused = body(&platform.asked(is_result));
     assert_eq!(stored, refused["output"]);
 }
+
+#[test]
+fn an_error_in_place_of_a_result_stands_though_its_answer_was_lost_and_a_place_was_found_since() {
+    let platform = Platform::start();
+    // The error is heard, and its answer never comes.
+    platform.answer_posts(&[413, 0]);
+    let bucket = Server::start(|_| Answer::new(403, ""));
+    let keys = json!({"accessId": "a", "accessSecret": "b", "bucketName": "talks", "endpointUrl": bucket.url});
+    platform.hand_out(&json!({"id": "a-u1", "input": sample(), "s3Config": keys}));
+    let worker = Worker::start(&platform, &[("ALLOW_PRIVATE_URLS", "true")]);
+    let first = platform.asked_nth(1, is_result);
+    let place = bucket.url.trim_start_matches("http://").to_owned();
+    drop(bucket);
+    let _bucket = Server::start_on(&place, |_| Answer::new(200, ""));
+    let folder = worker.kill();
+    let _worker = Worker::start_on(folder, &platform, &[("ALLOW_PRIVATE_URLS", "true")]);
+    assert!(platform.result()["error"].as_str().unwrap().contains("output_refused"));
+    let posts: Vec<_> = platform.seen().into_iter().filter(is_result).collect();
+    assert_eq!(
+        (posts.len(), &first.body),
+        (3, &posts[2].body),
+        "the output is not sent again, and the error is the same"
+    );
+}
+
+#[test]
+fn a_short_result_that_is_refused_after_it_may_have_been_heard_is_not_contradicted() {
+    let platform = Platform::start();
+    platform.answer_posts(&[500, 400]);
+    platform.hand_out(&job("a-u1"));
+    let worker = Worker::start(&platform, &[]);
+    worker.until("select 1 as n from deliveries where kind = 'runpod' and state = 'failed'");
+    let posts: Vec<_> = platform.seen().into_iter().filter(is_result).collect();
+    assert_eq!((posts.len(), &posts[0].body), (2, &posts[1].body));
+}

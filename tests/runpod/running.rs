@@ -2,13 +2,9 @@
 
 use serde_json::json;
 
-use super::platform::{Platform, body, is_ping, is_progress, is_result};
+use super::platform::{Platform, body, is_ping, is_progress, is_result, is_stream};
 use super::worker::{Worker, job, long_job};
 use crate::scripted::Request;
-
-fn is_stream(request: &Request) -> bool {
-    request.line.contains("/job-stream/")
-}
 
 #[test]
 fn the_heartbeat_names_the_jobs_that_are_held_and_goes_on_while_the_worker_is_busy() {
@@ -80,4 +76,34 @@ fn a_job_that_is_stopped_ends_at_once_and_nothing_is_said_of_it() {
     let pings = platform.seen().iter().filter(|request| is_ping(request)).count();
     platform.asked_nth(pings + 1, is_ping);
     assert!(!platform.seen().iter().any(|request| is_result(request) && request.line.contains("a-u1")));
+}
+
+#[test]
+fn segments_that_were_taken_are_not_sent_again_after_a_start() {
+    let platform = Platform::start();
+    let mut job = long_job("a-u1", 40);
+    job["input"]["streaming"] = json!(true);
+    platform.answer_posts(&[0]);
+    platform.hand_out(&job);
+    let worker = Worker::start(&platform, &[]);
+    platform.asked(is_result);
+    let sent = |platform: &Platform| platform.seen().iter().filter(|request| is_stream(request)).count();
+    let before = sent(&platform);
+    let folder = worker.kill();
+    let _worker = Worker::start_on(folder, &platform, &[]);
+    platform.results(1);
+    assert!(before > 0 && sent(&platform) == before, "{before} and then {}", sent(&platform));
+}
+
+#[test]
+fn a_stopped_job_that_is_handed_out_again_is_done() {
+    let platform = Platform::start();
+    platform.hand_out(&long_job("a-u1", 200));
+    let worker = Worker::start(&platform, &[]);
+    platform.asked(is_progress);
+    platform.stop("a-u1");
+    worker.until("select 1 as n from job_history where state = 'cancelled'");
+    platform.hand_out(&job("a-u1"));
+    let results = platform.results(1);
+    assert!(results[0].0 == "a-u1" && results[0].1["output"].is_object(), "{results:?}");
 }

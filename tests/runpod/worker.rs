@@ -44,6 +44,15 @@ impl Worker {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Until its database has rows for a question.
+    pub(crate) fn until(&self, sql: &str) {
+        while self.whisperq.sql(sql).is_empty() {}
+    }
+
+    pub(crate) fn wait(&mut self) {
+        self.child.wait().unwrap();
+    }
+
     /// How it ends, and the folder for one that goes on.
     pub(crate) fn end(mut self) -> (Option<i32>, Whisperq) {
         let code = self.child.wait().unwrap().code();

@@ -21,6 +21,8 @@ use crate::transcript::Control;
 const PROGRESS_TIME: Duration = Duration::from_secs(5);
 /// So often the last segments are tried before the result goes without them: it holds them all.
 const STREAM_TRIES: i64 = 3;
+/// So often S3 is tried, for about eight minutes: RunPod's own limit for a job is ten, and an error is better than nothing.
+const SPILL_TRIES: i64 = 20;
 /// How long the address of a result in S3 is good, as with RunPod's own worker. It is the longest that S3 signs.
 const RESULT_VALID: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -184,6 +186,7 @@ impl Outlet {
                 match written.and_then(|()| self.storage.presigned_download(&to, RESULT_VALID)) {
                     Ok(_) => Instead::Address(address),
                     Err(error @ Error::InvalidInput { .. }) => lost(&error.to_string()),
+                    Err(error) if error.is_retryable() && claim.task.attempt > SPILL_TRIES => lost(&error.to_string()),
                     Err(error) => return Err(error),
                 }
             }

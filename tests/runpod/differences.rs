@@ -10,7 +10,7 @@ use super::scenarios::all;
 const ANY: &str = "*";
 const SHOWN_CHARS: usize = 72;
 /// Most of their time is waiting.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 struct Intended {
     field: &'static str,

@@ -64,46 +64,23 @@ fn a_worker_without_its_model_says_so_and_does_not_come_back() {
     assert_eq!(takes, 1, "one, for somebody to tell it to");
 }
 
-/// As long as the model should be, but not what the engine knows.
-fn bad_model(whisperq: &Whisperq) -> String {
+#[test]
+fn a_model_that_is_no_good_is_told_to_whoever_waits_for_the_job() {
+    let platform = Platform::start();
+    let whisperq = Whisperq::new();
     let folder = whisperq.path("models");
     std::fs::create_dir(&folder).unwrap();
+    // As long as it should be, but not what the engine knows.
     let mut bytes = std::fs::read(model().path).unwrap();
     let name = b"decoder.positional_embedding";
     let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
     bytes[at] = b'X';
     std::fs::write(folder.join(model().path.file_name().unwrap()), bytes).unwrap();
-    folder.to_str().unwrap().to_owned()
-}
-
-fn init_failed(body: &serde_json::Value) {
-    let error: serde_json::Value = serde_json::from_str(body["error"].as_str().unwrap()).unwrap();
-    assert_eq!((&error["event"], &error["error_type"]), (&"init_failed".into(), &"init_failed".into()));
-}
-
-#[test]
-fn a_model_that_is_no_good_is_told_to_whoever_waits_for_the_job() {
-    let platform = Platform::start();
-    let whisperq = Whisperq::new();
-    let folder = bad_model(&whisperq);
     platform.hand_out(&job("a-u1"));
-    let worker = Worker::start_on(whisperq, &platform, &[("MODEL_DIR", &folder)]);
-    init_failed(&body(&platform.asked(is_result)));
+    let worker = Worker::start_on(whisperq, &platform, &[("MODEL_DIR", folder.to_str().unwrap())]);
+    let error: serde_json::Value =
+        serde_json::from_str(body(&platform.asked(is_result))["error"].as_str().unwrap()).unwrap();
+    assert_eq!((&error["event"], &error["error_type"]), (&"init_failed".into(), &"init_failed".into()));
     assert_eq!(worker.end().0, Some(1));
     assert!(platform.seen().iter().any(|request| is_ping(request) && request.line.contains("status=unhealthy")));
-}
-
-#[test]
-fn a_job_from_an_earlier_start_is_told_of_a_model_that_is_no_good_since() {
-    let platform = Platform::start();
-    platform.hand_out(&long_job("a-u1", 70));
-    let worker = Worker::start(&platform, &[]);
-    platform.asked(is_progress);
-    let whisperq = worker.kill();
-    let folder = bad_model(&whisperq);
-    let worker = Worker::start_on(whisperq, &platform, &[("MODEL_DIR", &folder)]);
-    let results = platform.results(1);
-    assert_eq!(results[0].0, "a-u1");
-    init_failed(&results[0].1);
-    assert_eq!(worker.end().0, Some(1));
 }

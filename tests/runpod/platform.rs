@@ -1,7 +1,7 @@
 //! RunPod's queue as a worker meets it: hands out what a test has put in, answers posts as told, and keeps what was asked.
 
 use std::collections::VecDeque;
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::Builder;
@@ -40,6 +40,8 @@ struct State {
     seen: Vec<Request>,
     /// Whether the answer to progress waits for a result, which is how a worker shows that it does not wait for it.
     holds_progress: bool,
+    /// Whether a poll without news is held back for long.
+    holds_takes: bool,
     /// A result came while progress was unanswered.
     overtaken: bool,
     /// The bodies of results that were answered with 200, under the names of their jobs.
@@ -100,6 +102,11 @@ impl Platform {
     /// From now on progress is answered late.
     pub(crate) fn hold_progress(&self) {
         self.change(|state| state.holds_progress = true);
+    }
+
+    /// From now on a poll is answered when there is a job, and not before.
+    pub(crate) fn hold_takes(&self) {
+        self.change(|state| state.holds_takes = true);
     }
 
     pub(crate) fn was_overtaken(&self) -> bool {
@@ -165,6 +172,10 @@ impl Platform {
 impl Shared {
     fn serve(&self, stream: TcpStream) {
         let mut stream = BufReader::new(stream);
+        if !stream.fill_buf().is_ok_and(|begun| !begun.is_empty()) {
+            // A worker that was killed had only connected.
+            return;
+        }
         let mut request = Request::read_head(&mut stream);
         request.read_body(&mut stream);
         let answer = self.answer(&request);
@@ -186,7 +197,8 @@ impl Shared {
         state.seen.push(request.clone());
         self.moved.notify_all();
         if is_take(request) {
-            let state = self.held(state, |state| state.takes.is_empty());
+            let hold = if state.holds_takes { PATIENCE } else { HOLD };
+            let state = self.held_for(hold, state, |state| state.takes.is_empty());
             return Some(state.and_then(|mut state| state.takes.pop_front()).unwrap_or((204, String::new())));
         }
         if is_stop(request) {
@@ -215,7 +227,16 @@ impl Shared {
         state: std::sync::MutexGuard<'a, State>,
         without: impl Fn(&State) -> bool,
     ) -> Option<std::sync::MutexGuard<'a, State>> {
-        Some(self.moved.wait_timeout_while(state, HOLD, |state| without(state)).unwrap().0)
+        self.held_for(HOLD, state, without)
+    }
+
+    fn held_for<'a>(
+        &self,
+        most: Duration,
+        state: std::sync::MutexGuard<'a, State>,
+        without: impl Fn(&State) -> bool,
+    ) -> Option<std::sync::MutexGuard<'a, State>> {
+        Some(self.moved.wait_timeout_while(state, most, |state| without(state)).unwrap().0)
     }
 }
 

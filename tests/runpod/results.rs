@@ -131,7 +131,7 @@ fn an_error_in_place_of_a_result_stands_though_its_answer_was_lost_and_a_place_w
     let platform = Platform::start();
     // The error is heard, and its answer never comes.
     platform.answer_posts(&[413, 0]);
-    let bucket = Server::start(|_| Answer::new(403, ""));
+    let bucket = Server::start(|_| Answer::new(403, "<Error><Code>ExpiredToken</Code></Error>"));
     let keys = json!({"accessId": "a", "accessSecret": "b", "bucketName": "talks", "endpointUrl": bucket.url});
     platform.hand_out(&json!({"id": "a-u1", "input": sample(), "s3Config": keys}));
     let worker = Worker::start(&platform, &[("ALLOW_PRIVATE_URLS", "true")]);
@@ -159,4 +159,22 @@ fn a_short_result_that_is_refused_after_it_may_have_been_heard_is_not_contradict
     worker.until("select 1 as n from deliveries where kind = 'runpod' and state = 'failed'");
     let posts: Vec<_> = platform.seen().into_iter().filter(is_result).collect();
     assert_eq!((posts.len(), &posts[0].body), (2, &posts[1].body));
+}
+
+#[test]
+fn a_place_that_stays_out_of_reach_becomes_an_error_in_the_end() {
+    let platform = Platform::start();
+    platform.answer_posts(&[413]);
+    let bucket = Server::start(|_| Answer::new(403, ""));
+    let keys = json!({"accessId": "a", "accessSecret": "b", "bucketName": "talks", "endpointUrl": bucket.url});
+    platform.hand_out(&json!({"id": "a-u1", "input": sample(), "s3Config": keys}));
+    let worker = Worker::start(&platform, &[("ALLOW_PRIVATE_URLS", "true")]);
+    platform.asked(is_result);
+    while platform.accepted().is_empty() {
+        // Instead of waiting for the next try.
+        worker.whisperq.run(&["jobs", "redeliver", "a-u1"]);
+    }
+    assert!(platform.result()["error"].as_str().unwrap().contains("may not be accessed"));
+    assert!(bucket.asked().len() > 15, "it was tried for a while");
+    assert_eq!(platform.seen().iter().filter(|request| is_result(request)).count(), 2, "the output is sent once");
 }

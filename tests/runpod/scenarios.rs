@@ -285,6 +285,7 @@ fn unreachable(platform: &Platform, running: &mut Running) -> Option<Platform> {
 }
 
 fn terminated(platform: &Platform, running: &mut Running) -> Option<Platform> {
+    platform.hold_takes();
     platform.asked(is_take);
     running.signal(Signal::TERM);
     match running {

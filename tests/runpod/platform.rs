@@ -178,7 +178,7 @@ impl Shared {
         }
         let mut request = Request::read_head(&mut stream);
         request.read_body(&mut stream);
-        let answer = self.answer(&request);
+        let answer = self.answer(&request, stream.get_ref());
         let Some((status, body)) = answer else {
             // Until the other side has gone.
             let _ = std::io::copy(&mut stream, &mut std::io::sink());
@@ -192,14 +192,15 @@ impl Shared {
         let _ = stream.get_mut().write_all(format!("{head}{body}").as_bytes());
     }
 
-    fn answer(&self, request: &Request) -> Option<(u16, String)> {
+    fn answer(&self, request: &Request, asking: &TcpStream) -> Option<(u16, String)> {
         let mut state = self.state.lock().unwrap();
         state.seen.push(request.clone());
         self.moved.notify_all();
         if is_take(request) {
             let hold = if state.holds_takes { PATIENCE } else { HOLD };
-            let state = self.held_for(hold, state, |state| state.takes.is_empty());
-            return Some(state.and_then(|mut state| state.takes.pop_front()).unwrap_or((204, String::new())));
+            let mut state = self.held_for(hold, state, |state| state.takes.is_empty())?;
+            // A job is not handed to a worker that has ended.
+            return (!has_gone(asking)).then(|| state.takes.pop_front().unwrap_or((204, String::new())));
         }
         if is_stop(request) {
             let stops = self.held(state, |state| state.stops.is_empty());
@@ -238,6 +239,14 @@ impl Shared {
     ) -> Option<std::sync::MutexGuard<'a, State>> {
         Some(self.moved.wait_timeout_while(state, most, |state| without(state)).unwrap().0)
     }
+}
+
+/// Whether the other side has closed the connection; it sends nothing after its request.
+fn has_gone(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let read = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    read.is_ok_and(|bytes| bytes == 0)
 }
 
 pub(crate) fn body(request: &Request) -> Value {

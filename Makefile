@@ -13,7 +13,7 @@ MODEL_NAME := $(or $(MODEL_NAME),tiny.en)
 export TOOLS_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/whisperq/tools
 export PATH := $(TOOLS_DIR)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help run test check soak build portable model setup
+.PHONY: help run test check soak bench build portable cuda model setup
 
 help: ## List what make can do
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
@@ -43,6 +43,12 @@ soak: build ## 1,800 engine calls in one process, watching memory; 1,000 kills; 
 	SOAK_CALLS=1800 cargo test --release --locked --test integration soak -- --nocapture
 	SOAK_FILES=40 cargo test --release --locked --test integration the_engine_does_not_wait -- --nocapture
 
+# SPEECH: a folder with the recordings of benches/speed/run.py and their texts. BENCH: its options, such as --rounds 1.
+bench: build ## Measure whisperq beside its rivals on the recordings in SPEECH; the table goes to benches/results
+	@infra/setup.sh bench
+	@infra/fetch-model.sh tiny.en
+	@infra/bench.sh "$(or $(SPEECH),../shared/speech)" $(BENCH)
+
 build: setup ## Build target/release/whisperq for this machine
 	cargo build --release --locked
 
@@ -58,6 +64,9 @@ portable: export GGML_F16C := ON
 portable: export GGML_BMI2 := ON
 portable: setup ## Build target/portable/release/whisperq for any x86-64 CPU with AVX2
 	cargo build --release --locked
+
+cuda: setup ## Build target/cuda/whisperq for NVIDIA GPUs, without one and without CUDA
+	infra/cuda.sh
 
 model: build ## Fetch MODEL_NAME into MODEL_DIR
 	@infra/fetch-model.sh "$(MODEL_NAME)"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on this machine and nothing else: `setup.sh build` for building and running, `setup.sh check`
-# also for the checks. The Makefile calls it and gives TOOLS_DIR; a second run does nothing.
+# also for the checks, `setup.sh bench` for the rivals. The Makefile calls it and gives TOOLS_DIR; a second run does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # What a machine without Rust gets: the newest version that the checks were run with. A newer clippy denies more.
@@ -34,7 +34,7 @@ system_packages() {
     have curl || missing+=(curl ca-certificates)
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
     # The program does without, but the tests of what it hands to ffmpeg do not.
-    [ "$1" != check ] || have ffmpeg || missing+=(ffmpeg)
+    [ "$1" = build ] || have ffmpeg || missing+=(ffmpeg)
     [ "$1" != check ] || { have node && have npm; } || missing+=(nodejs npm)
     [ ${#missing[@]} -gt 0 ] || return 0
     have apt-get || fail "install what Debian calls ${missing[*]}, then run make again"
@@ -150,6 +150,17 @@ cfn_lint() {
         fail "the check of infra/template.yaml needs the Python package cfn-lint $version"
 }
 
+# The rivals; the copy of the list says what was installed there.
+bench_python() {
+    local requirements=benches/speed/requirements.txt folder=$TOOLS_DIR/bench-python
+    ! cmp -s $requirements "$folder/requirements.txt" || return 0
+    echo "setup: installing what \`make bench\` measures whisperq against into $folder"
+    rm -rf "$folder"
+    python3 -m pip install --quiet --no-warn-conflicts --only-binary :all: --target "$folder" --requirement $requirements ||
+        fail "\`make bench\` needs the Python packages of $requirements"
+    cp $requirements "$folder/requirements.txt"
+}
+
 system_packages "${1:-}"
 rust
 case ${1:-} in
@@ -163,5 +174,6 @@ check)
     cargo_lambda
     cfn_lint
     ;;
-*) fail "say setup.sh build or setup.sh check" ;;
+bench) bench_python ;;
+*) fail "say setup.sh build, setup.sh check or setup.sh bench" ;;
 esac

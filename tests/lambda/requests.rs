@@ -11,7 +11,7 @@ const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=----b
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Members of answers that hold times, names of processes or what the clock makes of a job.
-const MASKED: [&str; 19] = [
+const MASKED: [&str; 20] = [
     "created_at",
     "started_at",
     "finished_at",
@@ -31,6 +31,7 @@ const MASKED: [&str; 19] = [
     "engine_seconds",
     "device",
     "avg_logprob",
+    "timings",
 ];
 /// Who can be reached over Lambda and what has to be said of it there: see the README.
 const EXCEPTIONS: [&str; 1] = ["scope"];

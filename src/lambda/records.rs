@@ -9,11 +9,13 @@ use serde_json::{Map, Value, json};
 
 use crate::app::{Intake, Source, Taken, TakenJob};
 use crate::error::{Error, Result};
-use crate::job::{FrontDoor, Job, JobState, Options};
+use crate::job::{Delivery, FrontDoor, Job, JobState, Options};
 use crate::queue::{new_id, unix_now_ms};
 
 /// Who waits also looks by himself so often.
 const LOOK: Duration = Duration::from_secs(1);
+/// A delivery that failed less often is waited for, some seconds in all.
+const DELIVERY_TRIES: i64 = 3;
 
 /// The records of one event.
 pub(super) enum Records {
@@ -23,7 +25,7 @@ pub(super) enum Records {
     Queued(Vec<Message>),
 }
 
-/// A message of SQS; its body is a notification of S3 or a job as `POST /jobs` takes it.
+/// A message of SQS; its body is a notification of S3 or a job with the address of its audio.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Message {
@@ -97,12 +99,12 @@ fn stored(intake: &Intake, notification: &[u8]) -> Ids {
     Ok(jobs.into_iter().map(|TakenJob { id, .. }| id).collect())
 }
 
-/// An event that comes again asks for another try of what has failed, and of nothing else.
+/// An event that comes again asks for another try of what has failed, and of what waits for its next try.
 fn again(intake: &Intake, id: &str) -> Result<()> {
     let job = intake.queue.job(id, unix_now_ms())?;
     let tried = match job.status {
         JobState::Failed | JobState::TimedOut => intake.queue.retry(id, unix_now_ms()),
-        JobState::Completed if job.deliveries.iter().any(|delivery| delivery.state == "failed") => {
+        JobState::Completed if job.deliveries.iter().any(|delivery| delivery.state != "done") => {
             intake.queue.redeliver(id, unix_now_ms())
         }
         _ => Ok(()),
@@ -134,7 +136,7 @@ fn settled(intake: &Intake, id: &str, until: Instant) -> Result<Job> {
         let seen = intake.queue.wake().seen();
         let job = intake.queue.job(id, unix_now_ms())?;
         let left = until.saturating_duration_since(Instant::now());
-        if job.is_settled() || left.is_zero() {
+        if is_over(&job) || left.is_zero() {
             return Ok(job);
         }
         intake.queue.wake().wait(seen, left.min(LOOK));
@@ -152,4 +154,10 @@ fn why(job: &Job) -> String {
     }
     let percent = (job.progress * 100.0).round();
     format!("job {id} of {} is {} ({percent} %) and goes on when the event comes again", job.source, job.status)
+}
+
+/// A delivery that failed for a moment is waited for: its message would come back only after a quarter of an hour.
+fn is_over(job: &Job) -> bool {
+    let is_soon = |delivery: &Delivery| delivery.state == "delayed" && delivery.attempts < DELIVERY_TRIES;
+    job.is_settled() && !job.deliveries.iter().any(is_soon)
 }

@@ -95,3 +95,10 @@ fn the_hub_finds_the_same_image_a_handler_and_a_readme() {
     assert!(read(".runpod/handler.py").contains(r#"os.execvp("whisperq", ["whisperq", "runpod"])"#));
     assert!(root.join("README.md").exists());
 }
+
+#[test]
+fn every_image_is_built_with_the_settings_of_the_engine() {
+    for image in ["runpod/Dockerfile", "infra/Dockerfile"] {
+        assert!(read(image).contains("\nCOPY .cargo .cargo\n"), "{image}");
+    }
+}

@@ -1,7 +1,7 @@
 //! RunPod's queue as a worker meets it: hands out what a test has put in, answers posts as told, and keeps what was asked.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::Builder;
@@ -192,15 +192,16 @@ impl Shared {
         let _ = stream.get_mut().write_all(format!("{head}{body}").as_bytes());
     }
 
-    fn answer(&self, request: &Request, asking: &TcpStream) -> Option<(u16, String)> {
+    fn answer(&self, request: &Request, asker: &TcpStream) -> Option<(u16, String)> {
         let mut state = self.state.lock().unwrap();
         state.seen.push(request.clone());
         self.moved.notify_all();
         if is_take(request) {
             let hold = if state.holds_takes { PATIENCE } else { HOLD };
             let mut state = self.held_for(hold, state, |state| state.takes.is_empty())?;
-            // A job is not handed to a worker that has ended.
-            return (!has_gone(asking)).then(|| state.takes.pop_front().unwrap_or((204, String::new())));
+            // A worker that has ended gets no job.
+            let job = if is_open(asker) { state.takes.pop_front() } else { None };
+            return Some(job.unwrap_or((204, String::new())));
         }
         if is_stop(request) {
             let stops = self.held(state, |state| state.stops.is_empty());
@@ -241,12 +242,15 @@ impl Shared {
     }
 }
 
-/// Whether the other side has closed the connection; it sends nothing after its request.
-fn has_gone(stream: &TcpStream) -> bool {
+/// Whether the other side has not gone.
+fn is_open(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
-    let read = stream.peek(&mut [0]);
+    let peeked = stream.peek(&mut [0]);
     stream.set_nonblocking(false).unwrap();
-    read.is_ok_and(|bytes| bytes == 0)
+    match peeked {
+        Ok(bytes) => bytes > 0,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    }
 }
 
 pub(crate) fn body(request: &Request) -> Value {

@@ -36,12 +36,15 @@ check: ## Formatting, lints, documentation, dependencies, the image
 	hadolint runpod/Dockerfile infra/Dockerfile
 	PYTHONPATH="$$TOOLS_DIR/cfn-lint" "$$TOOLS_DIR/cfn-lint/bin/cfn-lint" infra/template.yaml
 
-soak: build ## 1,800 engine calls in one process, watching memory; 1,000 kills; 5,000 random walks; 40 files from S3
+soak: build ## 1,800 engine calls in one process, watching memory; 1,000 kills; 5,000 random walks; 40 files from S3; RunPod's faults
 	@infra/fetch-model.sh tiny.en
 	KILLS=1000 cargo test --release --locked --lib killed_processes -- --nocapture
 	PROPTEST_CASES=5000 cargo test --release --locked --lib the_queue_does_what_its_model_does
 	SOAK_CALLS=1800 cargo test --release --locked --test integration soak -- --nocapture
 	SOAK_FILES=40 cargo test --release --locked --test integration the_engine_does_not_wait -- --nocapture
+	python3 benches/runpod.py "$(or $(CARGO_TARGET_DIR),target)/release/whisperq" tests/fixtures/sample.wav kill 30
+	python3 benches/runpod.py "$(or $(CARGO_TARGET_DIR),target)/release/whisperq" tests/fixtures/sample.wav term 30
+	python3 benches/runpod.py "$(or $(CARGO_TARGET_DIR),target)/release/whisperq" tests/fixtures/sample.wav down 60
 
 # SPEECH: a folder with the recordings of benches/speed/run.py and their texts. BENCH: its options, such as --rounds 1.
 bench: build ## Measure whisperq beside its rivals on the recordings in SPEECH; the table goes to benches/results

@@ -1,6 +1,7 @@
-//! Decoded audio on disk between `prepare` and the engine: one file of raw 32-bit samples for each chunk that is still to
-//! be transcribed, so that a killed process decodes nothing twice and a recording takes room only as far as it is ahead of
-//! the workers. A file counts only once it has its final name.
+//! Decoded audio on disk between `prepare` and the engine: one file for each chunk that is still to be transcribed, with
+//! its samples and then its probabilities of speech as raw 32-bit numbers, so that a killed process decodes nothing twice,
+//! the engine's thread listens for no speech, and a recording takes room only as far as it is ahead of the workers. A file
+//! counts only once it has its final name.
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Read, Write};
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::audio::{Sound, VAD_FRAME_SAMPLES};
 use crate::error::Result;
 
-const BYTES_PER_SAMPLE: u64 = 4;
+const BYTES_PER_NUMBER: u64 = 4;
 /// How often room is looked for while there is none: other processes make some without a word.
 const LOOK: Duration = Duration::from_millis(250);
 /// After this long without room, and every so often again, the log says why nothing is decoded.
@@ -55,15 +57,15 @@ impl Spool {
         Ok(())
     }
 
-    /// Writes the samples of a job that begin at `start`, waiting while the spool is full; `wait` is called again and
+    /// Writes the sound of a job that begins at sample `start`, waiting while the spool is full; `wait` is called again and
     /// again meanwhile and ends the wait with an error.
-    pub fn write(&self, job_id: &str, start: u64, samples: &[f32], wait: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        self.write_within(self.max_bytes, job_id, start, samples, wait)
+    pub fn write(&self, job_id: &str, start: u64, sound: &Sound, wait: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        self.write_within(self.max_bytes, job_id, start, sound, wait)
     }
 
     /// The same, without waiting for room: for one chunk of each job, so that a short one gets through a full spool.
-    pub fn write_first(&self, job_id: &str, start: u64, samples: &[f32]) -> Result<()> {
-        self.write_within(u64::MAX, job_id, start, samples, &mut || Ok(()))
+    pub fn write_first(&self, job_id: &str, start: u64, sound: &Sound) -> Result<()> {
+        self.write_within(u64::MAX, job_id, start, sound, &mut || Ok(()))
     }
 
     fn write_within(
@@ -71,10 +73,11 @@ impl Spool {
         max_bytes: u64,
         job_id: &str,
         start: u64,
-        samples: &[f32],
+        sound: &Sound,
         wait: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
-        let bytes = samples.len() as u64 * BYTES_PER_SAMPLE;
+        let samples = sound.samples.len() as u64;
+        let bytes = file_bytes(samples);
         let mut room = self.room.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let mut waited = Duration::ZERO;
         while max_bytes < u64::MAX && self.used_bytes()? + bytes > max_bytes {
@@ -90,27 +93,32 @@ impl Spool {
         if max_bytes < u64::MAX {
             self.room.is_short.store(false, Ordering::Relaxed);
         }
-        let path = self.path(job_id, start, start + samples.len() as u64);
-        write_whole(&path, samples).with_context(|| format!("cannot write {}; is the disk full?", path.display()))?;
+        let path = self.path(job_id, start, start + samples);
+        write_whole(&path, sound).with_context(|| format!("cannot write {}; is the disk full?", path.display()))?;
         Ok(())
     }
 
     /// Samples `start..end` of a job, as they were written; `None` where they are not here (any more).
-    pub fn read(&self, job_id: &str, start: u64, end: u64) -> Result<Option<Vec<f32>>> {
+    pub fn read(&self, job_id: &str, start: u64, end: u64) -> Result<Option<Sound>> {
         let mut file = match File::open(self.path(job_id, start, end)) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(anyhow::Error::new(error).context("cannot read the spool").into()),
         };
-        let mut bytes = Vec::with_capacity(((end - start) * BYTES_PER_SAMPLE) as usize);
+        let expected_bytes = file_bytes(end - start);
+        let mut bytes = Vec::with_capacity(expected_bytes as usize);
         file.read_to_end(&mut bytes).context("cannot read the spool")?;
-        let (samples, _) = bytes.as_chunks::<4>();
-        let samples: Vec<f32> = samples.iter().map(|&sample| f32::from_le_bytes(sample)).collect();
-        Ok((samples.len() as u64 == end - start).then_some(samples))
+        if bytes.len() as u64 != expected_bytes {
+            return Ok(None);
+        }
+        let (numbers, _) = bytes.as_chunks::<4>();
+        let mut samples: Vec<f32> = numbers.iter().map(|&number| f32::from_le_bytes(number)).collect();
+        let speech_probs = samples.split_off((end - start) as usize);
+        Ok(Some(Sound { samples, speech_probs }))
     }
 
     pub fn holds(&self, job_id: &str, start: u64, end: u64) -> bool {
-        self.path(job_id, start, end).metadata().is_ok_and(|file| file.len() == (end - start) * BYTES_PER_SAMPLE)
+        self.path(job_id, start, end).metadata().is_ok_and(|file| file.len() == file_bytes(end - start))
     }
 
     /// Removes from a job's folder all but these chunks: what a killed process had half written, or done and not removed.
@@ -169,14 +177,19 @@ impl Spool {
     }
 }
 
-fn write_whole(path: &Path, samples: &[f32]) -> anyhow::Result<()> {
+/// What a chunk of so many samples takes.
+fn file_bytes(samples: u64) -> u64 {
+    (samples + samples.div_ceil(VAD_FRAME_SAMPLES as u64)) * BYTES_PER_NUMBER
+}
+
+fn write_whole(path: &Path, sound: &Sound) -> anyhow::Result<()> {
     let folder = path.parent().context("no folder")?;
     std::fs::create_dir_all(folder)?;
     // A name of its own: an earlier attempt that lost its lease may still be writing the same chunk.
     let file = tempfile::NamedTempFile::new_in(folder)?;
     let mut writer = BufWriter::new(file.as_file());
-    for sample in samples {
-        writer.write_all(&sample.to_le_bytes())?;
+    for number in sound.samples.iter().chain(&sound.speech_probs) {
+        writer.write_all(&number.to_le_bytes())?;
     }
     writer.flush()?;
     drop(writer);
@@ -191,6 +204,11 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
+    fn sound(samples: &[f32]) -> Sound {
+        let speech_probs = samples.chunks(VAD_FRAME_SAMPLES).map(|frame| frame[0].abs()).collect();
+        Sound { samples: samples.to_vec(), speech_probs }
+    }
+
     fn no_wait() -> Result<()> {
         panic!("there is room")
     }
@@ -203,10 +221,11 @@ mod tests {
 
     #[test]
     fn chunks_come_back_by_position_until_they_are_removed() {
-        let (_folder, spool) = spool(1000);
-        spool.write("job", 10, &[0.0, 0.25, -0.5], &mut no_wait).unwrap();
-        spool.write("job", 20, &[1.0], &mut no_wait).unwrap();
-        assert_eq!(spool.read("job", 10, 13).unwrap(), Some(vec![0.0, 0.25, -0.5]));
+        let (_folder, spool) = spool(10_000);
+        spool.write("job", 10, &sound(&[0.0, 0.25, -0.5]), &mut no_wait).unwrap();
+        spool.write("job", 20, &sound(&[1.0; 513]), &mut no_wait).unwrap();
+        assert_eq!(spool.read("job", 10, 13).unwrap(), Some(sound(&[0.0, 0.25, -0.5])));
+        assert_eq!(spool.read("job", 20, 533).unwrap(), Some(sound(&[1.0; 513])));
         assert!(spool.holds("job", 10, 13));
         assert_eq!(spool.read("job", 10, 14).unwrap(), None, "another chunk");
         assert_eq!(spool.jobs().unwrap(), ["job"]);
@@ -215,33 +234,33 @@ mod tests {
         assert!(!spool.holds("job", 10, 13));
         spool.remove("job").unwrap();
         spool.remove("job").unwrap();
-        assert_eq!(spool.read("job", 20, 21).unwrap(), None);
+        assert_eq!(spool.read("job", 20, 533).unwrap(), None);
         assert!(spool.jobs().unwrap().is_empty());
     }
 
     #[test]
     fn a_file_that_was_cut_short_counts_as_gone() {
         let (_folder, spool) = spool(1000);
-        spool.write("job", 0, &[1.0, 2.0], &mut no_wait).unwrap();
-        File::options().write(true).open(spool.path("job", 0, 2)).unwrap().set_len(7).unwrap();
+        spool.write("job", 0, &sound(&[1.0, 2.0]), &mut no_wait).unwrap();
+        File::options().write(true).open(spool.path("job", 0, 2)).unwrap().set_len(11).unwrap();
         assert_eq!(spool.read("job", 0, 2).unwrap(), None);
         assert!(!spool.holds("job", 0, 2));
     }
 
     #[test]
     fn a_full_spool_takes_more_only_when_room_was_made() {
-        let (_folder, spool) = spool(8);
-        spool.write("one", 0, &[1.0, 2.0], &mut no_wait).unwrap();
+        let (_folder, spool) = spool(12);
+        spool.write("one", 0, &sound(&[1.0, 2.0]), &mut no_wait).unwrap();
         let mut give_up = || Err(Error::Aborted);
-        assert!(matches!(spool.write("two", 0, &[3.0], &mut give_up), Err(Error::Aborted)));
+        assert!(matches!(spool.write("two", 0, &sound(&[3.0]), &mut give_up), Err(Error::Aborted)));
         assert_eq!(spool.read("two", 0, 1).unwrap(), None);
         assert!(spool.is_short());
         let mut make_room = || {
             spool.remove_chunk("one", 0, 2);
             Ok(())
         };
-        spool.write("two", 0, &[3.0], &mut make_room).unwrap();
-        assert_eq!(spool.read("two", 0, 1).unwrap(), Some(vec![3.0]));
+        spool.write("two", 0, &sound(&[3.0]), &mut make_room).unwrap();
+        assert_eq!(spool.read("two", 0, 1).unwrap(), Some(sound(&[3.0])));
         assert!(!spool.is_short());
     }
 
@@ -260,7 +279,7 @@ mod tests {
     fn what_is_no_folder_of_a_job_is_left_alone() {
         let (folder, spool) = spool(1000);
         std::fs::write(folder.path().join("spool/.DS_Store"), "x").unwrap();
-        spool.write("job", 0, &[1.0], &mut no_wait).unwrap();
+        spool.write("job", 0, &sound(&[1.0]), &mut no_wait).unwrap();
         assert_eq!(spool.jobs().unwrap(), ["job"]);
     }
 }

@@ -70,21 +70,21 @@ impl Transcribe<'_> {
 
     /// The chunk's text, or nothing where its samples are gone and must be decoded again.
     fn transcribe(&mut self, claim: &Claim, chunk: &Span, control: &Control) -> Result<Option<ChunkResult>> {
-        let Some(samples) = self.spool.read(&claim.job_id, chunk.from, chunk.to)? else {
+        let Some(sound) = self.spool.read(&claim.job_id, chunk.from, chunk.to)? else {
             tracing::debug!("the decoded audio is gone; decoding it once more");
             return Ok(None);
         };
         let begun = Instant::now();
         let prompt = prompt(claim.options.prompt.as_deref(), chunk.previous_text.as_deref());
         let request = ChunkRequest {
-            samples: &samples,
+            samples: &sound.samples,
             language: claim.language.as_deref(),
             translate: chunk.translate,
             prompt: prompt.as_deref(),
             options: &claim.options,
         };
         let mut text = self.engine.transcribe(&request, control)?;
-        judge(&mut text.segments, &audio::speech_probabilities(&samples), claim.options.skips_silence());
+        judge(&mut text.segments, &sound.speech_probs, claim.options.skips_silence());
         let engine_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
         tracing::debug!(audio_ms = samples_to_ms(chunk.to - chunk.from), engine_ms, "transcribed");
         Ok(Some(in_recording(text, samples_to_ms(chunk.from).cast_signed(), engine_ms)))

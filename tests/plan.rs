@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use whisperq::audio::{
-    Chunk, LONG_CHUNK_SECONDS, Limits, PlanSettings, PlannedChunk, Planner, SAMPLE_RATE, decode, speech_probabilities,
+    Chunk, LONG_CHUNK_SECONDS, Limits, PlanSettings, PlannedChunk, Planner, SAMPLE_RATE, Sound, VAD_FRAME_SAMPLES,
+    decode, speech_probabilities,
 };
 
 const SECOND: usize = SAMPLE_RATE as usize;
@@ -154,7 +155,8 @@ fn every_plan_is_in_order_within_bounds_and_the_same_for_all_block_sizes() {
 
         let max_samples = max_ms.clamp(2048, 30_000) * u64::from(SAMPLE_RATE) / 1000;
         let mut end = 0;
-        for PlannedChunk { chunk, samples } in &planned {
+        for PlannedChunk { chunk, sound } in &planned {
+            let samples = &sound.samples;
             assert!(chunk.start_sample >= end && (vad || chunk.start_sample == end), "round {round}: {chunk:?}");
             end = chunk.end_sample;
             assert!(samples[..] == recording[chunk.start_sample as usize..end as usize], "round {round}: {chunk:?}");
@@ -173,6 +175,30 @@ fn the_error_of_the_receiver_ends_the_plan() {
     let mut planner = Planner::new(PlanSettings { max_chunk_ms: 5000, vad: false });
     let outcome = planner.push(&[0.1; 20 * SECOND], &mut |_| Err(whisperq::error::Error::Aborted));
     assert!(matches!(outcome, Err(whisperq::error::Error::Aborted)));
+}
+
+#[test]
+fn a_chunk_brings_along_what_was_heard_of_it() {
+    let recording = [speech(), vec![0.0; 5 * SECOND], speech()].concat();
+    let heard = speech_probabilities(&recording);
+    for vad in [true, false] {
+        let planned = plan(&recording, 5000, vad, &[1000]);
+        assert!(planned.len() > 1);
+        for PlannedChunk { chunk, sound } in planned {
+            let first = chunk.start_sample as usize / VAD_FRAME_SAMPLES;
+            let count = sound.samples.len().div_ceil(VAD_FRAME_SAMPLES);
+            assert_eq!(sound.speech_probs, heard[first..first + count], "{chunk:?}, vad {vad}");
+        }
+    }
+}
+
+#[test]
+fn sound_without_its_beginning_keeps_the_probabilities_of_the_rest() {
+    let sound = Sound { samples: vec![0.0; 3 * VAD_FRAME_SAMPLES], speech_probs: vec![0.1, 0.2, 0.3] };
+    assert_eq!(sound.clone().after(0), sound);
+    assert_eq!(sound.clone().after(VAD_FRAME_SAMPLES).speech_probs, [0.2, 0.3]);
+    assert_eq!(sound.clone().after(VAD_FRAME_SAMPLES + 1).speech_probs, [0.2, 0.3], "the second is not over");
+    assert_eq!(sound.after(3 * VAD_FRAME_SAMPLES), Sound::default());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use whisperq::audio::{Decoder, Limits};
+use whisperq::audio::{Decoder, Limits, Sound};
 use whisperq::db::Db;
 use whisperq::error::Error;
 use whisperq::job::{FrontDoor, Job, JobState, NewJob, Options};
@@ -85,7 +85,11 @@ impl House {
     fn chunks(&self, job: &str) -> Vec<(u64, u64, Option<Vec<f32>>)> {
         let chunk = |claim: Claim| {
             let Work::Transcribe { start_sample, end_sample, .. } = claim.work else { panic!("{claim:?}") };
-            (start_sample, end_sample, self.spool.read(job, start_sample, end_sample).unwrap())
+            (
+                start_sample,
+                end_sample,
+                self.spool.read(job, start_sample, end_sample).unwrap().map(|sound| sound.samples),
+            )
         };
         std::iter::from_fn(|| self.claim()).map(chunk).collect()
     }
@@ -234,7 +238,7 @@ fn the_first_chunk_of_a_recording_gets_through_a_full_spool() {
 fn what_a_killed_process_left_in_the_spool_is_cleared_when_its_job_goes_on() {
     let house = House::new();
     let id = house.submit(&fixture("sample.mp3"), Options::default());
-    house.spool.write(&id, 5, &[1.0], &mut || Ok(())).unwrap();
+    house.spool.write(&id, 5, &Sound::heard(vec![1.0]), &mut || Ok(())).unwrap();
     house.work();
     assert!(!house.spool.holds(&id, 5, 6));
     assert_eq!(house.chunks(&id).len(), 1);
@@ -242,7 +246,7 @@ fn what_a_killed_process_left_in_the_spool_is_cleared_when_its_job_goes_on() {
 
 fn samples_of(house: &House, claim: &Claim) -> Option<Vec<f32>> {
     let Work::Transcribe { start_sample, end_sample, .. } = claim.work else { panic!("{claim:?}") };
-    house.spool.read(&claim.job_id, start_sample, end_sample).unwrap()
+    house.spool.read(&claim.job_id, start_sample, end_sample).unwrap().map(|sound| sound.samples)
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl Recording {
         let mut chunks = Vec::new();
         let mut planner = Planner::new(PlanSettings { max_chunk_ms: max_seconds * 1000, vad: true });
         let mut sink = |planned: PlannedChunk| {
-            chunks.push(planned.samples);
+            chunks.push(planned.sound.samples);
             Ok(())
         };
         planner.push(&self.samples, &mut sink).unwrap();

@@ -9,6 +9,9 @@ use super::SAMPLES_PER_MS;
 pub(super) struct Frame {
     /// Mean square of the samples.
     pub(super) energy: f32,
+    /// How likely it is speech, 0 to 1.
+    pub(super) speech_prob: f32,
+    /// Whether it counts as speech.
     pub(super) speech: bool,
 }
 
@@ -17,9 +20,9 @@ pub(super) const FRAME_SAMPLES: usize = 256;
 const FRAME_MS: usize = FRAME_SAMPLES / SAMPLES_PER_MS as usize;
 
 impl Frame {
-    pub(super) fn new(samples: &[f32]) -> Self {
+    pub(super) fn new(samples: &[f32], speech_prob: f32) -> Self {
         let energy = samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32;
-        Self { energy, speech: false }
+        Self { energy, speech_prob, speech: false }
     }
 }
 
@@ -124,7 +127,7 @@ mod tests {
     /// Stretches of speech as (frames, loudness), and of non-speech where the loudness is negative.
     fn frames(stretches: &[(usize, f32)]) -> Vec<Frame> {
         let stretch = |&(count, rms): &(usize, f32)| {
-            std::iter::repeat_n(Frame { energy: rms * rms, speech: rms.is_sign_positive() }, count)
+            std::iter::repeat_n(Frame { energy: rms * rms, speech_prob: 0.0, speech: rms.is_sign_positive() }, count)
         };
         stretches.iter().flat_map(stretch).collect()
     }

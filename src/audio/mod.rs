@@ -24,7 +24,7 @@ use resample::Resampler;
 pub use child::{Decoder, own_program};
 pub use confined::decode_confined;
 pub use plan::{Chunk, LONG_CHUNK_SECONDS, PlanSettings, PlannedChunk, Planner, SHORT_CHUNK_SECONDS};
-pub use vad::{VAD_FRAME_SAMPLES, speech_probabilities};
+pub use vad::{Sound, VAD_FRAME_SAMPLES, speech_probabilities};
 
 /// What Whisper models take, in samples per second.
 pub const SAMPLE_RATE: u32 = 16_000;

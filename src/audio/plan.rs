@@ -5,7 +5,7 @@
 use super::cut::{FRAME_SAMPLES, Frame, best_cut};
 use super::ms_to_samples;
 use super::speech::Listener;
-use super::vad::VAD_FRAME_SAMPLES;
+use super::vad::{Sound, VAD_FRAME_SAMPLES};
 use crate::error::Result;
 
 /// The usual limit of a chunk: what the engine's smallest window holds. As exact as longer ones, by measurement, a third
@@ -48,7 +48,7 @@ pub struct Chunk {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedChunk {
     pub chunk: Chunk,
-    pub samples: Vec<f32>,
+    pub sound: Sound,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +62,9 @@ pub struct PlanSettings {
 /// Cuts a recording into chunks of a second or more (a shorter recording is one), none longer than the settings allow.
 pub struct Planner {
     max_frames: usize,
-    /// Without one all is speech.
-    listener: Option<Listener>,
+    listener: Listener,
+    /// Otherwise all counts as speech.
+    skips_silence: bool,
     /// What is kept of the recording, from `first_sample` on.
     samples: Vec<f32>,
     first_sample: u64,
@@ -83,8 +84,15 @@ impl Planner {
     pub fn new(settings: PlanSettings) -> Self {
         let shortest_limit = 2 * MIN_CHUNK_FRAMES;
         let max_frames = frames_in(settings.max_chunk_ms.min(WINDOW_MS)).max(shortest_limit);
-        let listener = settings.vad.then(Listener::new);
-        Self { max_frames, listener, samples: Vec::new(), first_sample: 0, frames: Vec::new(), open: None }
+        Self {
+            max_frames,
+            listener: Listener::new(),
+            skips_silence: settings.vad,
+            samples: Vec::new(),
+            first_sample: 0,
+            frames: Vec::new(),
+            open: None,
+        }
     }
 
     /// Takes the next 16 kHz samples; hands on each chunk as soon as its end is decided.
@@ -116,7 +124,7 @@ impl Planner {
         if self.samples.len() > self.samples_at(self.frames.len()) {
             self.hear();
         }
-        if self.is_short() && self.listener.as_ref().is_some_and(Listener::may_have_heard_speech) {
+        if self.is_short() && self.listener.may_have_heard_speech() {
             self.open = Some(Open { start: 0, speech_end: self.frames.len() });
         }
         while let Some(open) = self.open {
@@ -133,8 +141,9 @@ impl Planner {
     fn hear(&mut self) {
         let known = self.frames.len();
         let samples = &self.samples[self.samples_at(known)..];
-        let speech_steps = self.listener.as_mut().map_or(1, |listener| listener.hear(samples));
-        self.frames.extend(samples.chunks(FRAME_SAMPLES).map(Frame::new));
+        let heard = self.listener.hear(samples);
+        let speech_steps = if self.skips_silence { heard.speech_steps } else { 1 };
+        self.frames.extend(samples.chunks(FRAME_SAMPLES).map(|frame| Frame::new(frame, heard.probability)));
         if speech_steps > 0 {
             // Frames that are kept no more belong to an earlier chunk.
             let begin = known.saturating_sub((speech_steps - 1) * STEP_FRAMES);
@@ -184,12 +193,14 @@ impl Planner {
         let samples = self.samples[self.samples_at(start)..self.samples_at(end)].to_vec();
         let start_sample = self.first_sample + self.samples_at(start) as u64;
         let end_sample = start_sample + samples.len() as u64;
+        let speech_probs = self.frames[start..end].iter().step_by(STEP_FRAMES).map(|frame| frame.speech_prob).collect();
         self.forget(end);
         let first = self.frames.iter().position(|frame| frame.speech);
         let last = self.frames.iter().rposition(|frame| frame.speech);
         self.open =
             first.zip(last).map(|(first, last)| Open { start: first.saturating_sub(PAD_FRAMES), speech_end: last + 1 });
-        sink(PlannedChunk { chunk: Chunk { start_sample, end_sample, hard_cut }, samples })
+        let chunk = Chunk { start_sample, end_sample, hard_cut };
+        sink(PlannedChunk { chunk, sound: Sound { samples, speech_probs } })
     }
 
     /// Whether this is all of the recording, and less than a chunk.

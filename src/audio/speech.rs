@@ -21,23 +21,32 @@ pub(super) struct Listener {
     peak: f32,
 }
 
+/// What a step turned out to be.
+pub(super) struct Heard {
+    /// How likely it is speech, 0 to 1.
+    pub(super) probability: f32,
+    /// How many steps, up to and with this one, are now known to be speech: none, this one, or with it those before that
+    /// had to wait for it.
+    pub(super) speech_steps: usize,
+}
+
 impl Listener {
     pub(super) fn new() -> Self {
         Self { ear: Ear::new(), run: 0, peak: 0.0 }
     }
 
-    /// Takes the next step and says how many, up to and with this one, have turned out to be speech: none, this one, or
-    /// with it those before that had to wait for it.
-    pub(super) fn hear(&mut self, samples: &[f32]) -> usize {
+    /// Takes the next step.
+    pub(super) fn hear(&mut self, samples: &[f32]) -> Heard {
         let threshold = if self.run > 0 { OFF } else { ON };
         let probability = self.ear.hear(samples);
         self.peak = self.peak.max(probability);
         self.run = if probability >= threshold { self.run + 1 } else { 0 };
-        match self.run {
+        let speech_steps = match self.run {
             run if run < MIN_SPEECH_STEPS => 0,
             MIN_SPEECH_STEPS => MIN_SPEECH_STEPS,
             _ => 1,
-        }
+        };
+        Heard { probability, speech_steps }
     }
 
     /// Whether there may have been speech, in a recording that was too short to tell.

@@ -198,3 +198,27 @@ pub fn speech_probabilities(samples: &[f32]) -> Vec<f32> {
     let mut ear = Ear::new();
     samples.chunks(VAD_FRAME_SAMPLES).map(|frame| ear.hear(frame)).collect()
 }
+
+/// 16 kHz samples, and how likely they are speech.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sound {
+    pub samples: Vec<f32>,
+    /// 0 to 1, one for each `VAD_FRAME_SAMPLES` of them, the last of which may not be whole.
+    pub speech_probs: Vec<f32>,
+}
+
+impl Sound {
+    /// For samples that nobody has listened to yet.
+    pub fn heard(samples: Vec<f32>) -> Self {
+        Self { speech_probs: speech_probabilities(&samples), samples }
+    }
+
+    /// The same without its first samples; probabilities stay with their samples to within a frame.
+    #[must_use]
+    pub fn after(mut self, samples: usize) -> Self {
+        self.samples.drain(..samples.min(self.samples.len()));
+        let kept = self.samples.len().div_ceil(VAD_FRAME_SAMPLES);
+        self.speech_probs.drain(..self.speech_probs.len().saturating_sub(kept));
+        self
+    }
+}

@@ -7,7 +7,7 @@ mod turns;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::audio::{self, Chunk, Decoder, PlanSettings, PlannedChunk, Planner};
+use crate::audio::{self, Chunk, Decoder, PlanSettings, PlannedChunk, Planner, Sound};
 use crate::error::{Error, Result};
 use crate::queue::{Claim, Order, Plan, Stored, Work, unix_now_ms};
 use crate::spool::Spool;
@@ -177,12 +177,12 @@ impl Queued<'_> {
     /// Queues what of a chunk is not known from an earlier attempt. The plan is the same in every attempt of the same
     /// program; after an upgrade a chunk may lie across the end of what is known.
     fn add(&mut self, planned: PlannedChunk) -> Result<()> {
-        let PlannedChunk { chunk, samples } = planned;
+        let PlannedChunk { chunk, sound } = planned;
         let start_sample = chunk.start_sample.max(self.known_samples);
         if start_sample >= chunk.end_sample {
             return Ok(());
         }
-        self.spool(start_sample, &samples[(start_sample - chunk.start_sample) as usize..])?;
+        self.spool(start_sample, &sound.after((start_sample - chunk.start_sample) as usize))?;
         let chunk = Chunk { start_sample, ..chunk };
         self.prepare.worker.queue.add_chunks(self.claim.task, vec![chunk], self.order, unix_now_ms())?;
         self.added += 1;
@@ -191,7 +191,7 @@ impl Queued<'_> {
 
     /// Gives a chunk that was queued before its samples back, and lets it go on if it waits for them.
     fn restore(&mut self, start_sample: u64, samples: &[f32]) -> Result<()> {
-        self.spool(start_sample, samples)?;
+        self.spool(start_sample, &Sound::heard(samples.to_vec()))?;
         self.release_held()
     }
 
@@ -209,10 +209,10 @@ impl Queued<'_> {
     }
 
     /// Waits for room, but for the first chunk; the turn goes to somebody else meanwhile.
-    fn spool(&mut self, start_sample: u64, samples: &[f32]) -> Result<()> {
+    fn spool(&mut self, start_sample: u64, sound: &Sound) -> Result<()> {
         let (spool, job_id) = (&self.prepare.spool, &self.claim.job_id);
         if self.known_samples == 0 && self.added == 0 {
-            return spool.write_first(job_id, start_sample, samples);
+            return spool.write_first(job_id, start_sample, sound);
         }
         let mut turn = self.turn.take();
         let mut wait = || {
@@ -220,7 +220,7 @@ impl Queued<'_> {
             self.release_held()?;
             go_on(self.control)
         };
-        spool.write(job_id, start_sample, samples, &mut wait)?;
+        spool.write(job_id, start_sample, sound, &mut wait)?;
         self.turn = match turn {
             Some(turn) => Some(turn),
             None => Some(self.prepare.turns.take(&mut || go_on(self.control))?),

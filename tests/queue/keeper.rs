@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use whisperq::audio::Sound;
 use whisperq::error::Error;
 use whisperq::job::JobState;
 use whisperq::keeper::Keeper;
@@ -102,7 +103,7 @@ fn never(worker: &str) {
 fn the_work_on_a_cancelled_job_is_stopped_and_its_audio_removed() {
     let house = House::new();
     let id = house.job();
-    house.spool.write(&id, 0, &[0.0; 16_000], &mut || Ok(())).unwrap();
+    house.spool.write(&id, 0, &Sound::heard(vec![0.0; 16_000]), &mut || Ok(())).unwrap();
     let claim = house.claim();
     let worker = house.worker("gpu-0");
     std::thread::scope(|scope| {

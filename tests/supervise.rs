@@ -52,7 +52,8 @@ fn what_a_later_child_takes_for_a_bad_configuration_may_pass() {
 
 #[test]
 fn every_request_to_stop_is_handed_on_and_the_code_of_the_child_is_returned() {
-    for (last, code) in [("exit 0", 0), ("exit 3", 3), ("trap - TERM; kill -TERM $$", 1)] {
+    // 3 is between the two processes only.
+    for (last, code) in [("exit 0", 0), ("exit 5", 5), ("exit 3", 1), ("trap - TERM; kill -TERM $$", 1)] {
         let script = format!(
             "trap 'echo INT >> diary' INT; trap 'echo TERM >> diary; {last}' TERM
              echo started >> diary; while true; do sleep 0.02; done"

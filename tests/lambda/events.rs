@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::emulator::{Function, LONG};
-use super::frozen::SHORT;
+use super::frozen::{LONGER, SHORT};
 use crate::s3::boto::Boto;
 use crate::s3::weed::Weed;
 use crate::support::{Whisperq, fixture, long_recording};
@@ -128,7 +128,7 @@ fn a_message_that_is_not_done_in_time_comes_again_and_keeps_its_chunks() {
     let bucket = "lambda-unfinished";
     let function = function(bucket, &[("LEASE_SECONDS", "3"), ("LAMBDA_MARGIN_MS", "2000")]);
     let whisperq = Whisperq::new();
-    long_recording(&whisperq.path("long.wav"), 150);
+    long_recording(&whisperq.path("long.wav"), LONGER);
     put(bucket, "in/long.wav", &whisperq.path("long.wav"));
     let message = batch(&[("m", json!({"audio": format!("s3://{bucket}/in/long.wav")}))]);
     let mut deliveries = 0;

@@ -16,6 +16,8 @@ const FREEZE: Duration = Duration::from_secs(32);
 const STILL: (&str, &str) = ("CHUNK_TIMEOUT_SECONDS", "30");
 /// For an invocation that ends before the recording does; a busy machine has half of it for the answer.
 pub(super) const SHORT: Duration = Duration::from_secs(4);
+/// Seconds of a recording that takes several times as long as that on two idle cores.
+pub(super) const LONGER: usize = 400;
 
 const SETTINGS: [(&str, &str); 3] = [
     ("LEASE_SECONDS", "3"),
@@ -41,7 +43,7 @@ fn claims(function: &Function) -> Vec<(u64, String)> {
 #[test]
 fn a_recording_too_long_for_one_invocation_is_finished_by_later_ones() {
     let function = Function::start(&[SETTINGS.as_slice(), &[STILL]].concat());
-    let body = form(&[("file", Some("long.wav"), &recording(150))]);
+    let body = form(&[("file", Some("long.wav"), &recording(LONGER))]);
     let first = function.request(url_event("POST", "/jobs?wait=600", &[FORM], &body), SHORT);
     assert!(first.left > Duration::ZERO, "late: {first:?}");
     let mut job = first.json();
@@ -71,7 +73,7 @@ fn a_recording_too_long_for_one_invocation_is_finished_by_later_ones() {
 #[test]
 fn runsync_answers_what_it_has_reached_before_the_deadline() {
     let function = Function::start(&SETTINGS);
-    let audio = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, recording(90));
+    let audio = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, recording(LONGER));
     let body = json!({"input": {"audio_base64": audio}}).to_string();
     let event = url_event("POST", "/v2/any/runsync", &[("content-type", "application/json")], body.as_bytes());
     let answer = function.request(event, SHORT);
@@ -87,7 +89,7 @@ fn runsync_answers_what_it_has_reached_before_the_deadline() {
 #[test]
 fn a_submit_that_waits_for_nothing_is_held_or_refused_with_its_id() {
     let function = Function::start(&SETTINGS);
-    let body = form(&[("file", Some("long.wav"), &recording(90))]);
+    let body = form(&[("file", Some("long.wav"), &recording(LONGER))]);
     let answer = function.request(url_event("POST", "/jobs", &[FORM], &body), SHORT);
     let refusal = answer.json();
     assert_eq!((answer.status, refusal["error"]["code"].as_str()), (503, Some("unfinished")), "{refusal}");
@@ -95,7 +97,7 @@ fn a_submit_that_waits_for_nothing_is_held_or_refused_with_its_id() {
     let path = format!("/jobs/{}", refusal["id"].as_str().unwrap());
     let events = function.get(&format!("{path}/events"));
     assert!(events.text().contains("event: done"), "the id leads on: {}", events.text());
-    let audio = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, recording(90));
+    let audio = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, recording(LONGER));
     let run = json!({"input": {"audio_base64": audio}}).to_string();
     let event = url_event("POST", "/run", &[("content-type", "application/json")], run.as_bytes());
     let answer = function.request(event, SHORT);
@@ -106,7 +108,7 @@ fn a_submit_that_waits_for_nothing_is_held_or_refused_with_its_id() {
 #[test]
 fn a_submit_is_answered_at_once_where_losing_it_is_allowed() {
     let function = Function::start(&[SETTINGS.as_slice(), &[("LAMBDA_ALLOW_EPHEMERAL", "true")]].concat());
-    let body = form(&[("file", Some("long.wav"), &recording(90))]);
+    let body = form(&[("file", Some("long.wav"), &recording(LONGER))]);
     let answer = function.request(url_event("POST", "/jobs", &[FORM], &body), LONG);
     let job = answer.json();
     assert_eq!(answer.status, 202, "{job}");
@@ -116,7 +118,7 @@ fn a_submit_is_answered_at_once_where_losing_it_is_allowed() {
 #[test]
 fn server_sent_events_end_in_time_and_go_on_where_they_ended() {
     let function = Function::start(&[SETTINGS.as_slice(), &[("LAMBDA_ALLOW_EPHEMERAL", "true")]].concat());
-    let body = form(&[("file", Some("long.wav"), &recording(90))]);
+    let body = form(&[("file", Some("long.wav"), &recording(LONGER))]);
     let job = function.request(url_event("POST", "/jobs", &[FORM], &body), LONG).json();
     let path = format!("/jobs/{}/events", job["id"].as_str().unwrap());
     let (mut last, mut segments, mut streams) = (String::new(), Vec::new(), 0);

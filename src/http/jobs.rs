@@ -121,9 +121,11 @@ pub(super) async fn show(State(service): State<Service>, Id(id): Id, hold: Hold)
 }
 
 /// `DELETE /jobs/{id}`: the job as it is then.
-pub(super) async fn cancel(State(service): State<Service>, Id(id): Id) -> Result<Json<Shown>> {
+pub(super) async fn cancel(State(service): State<Service>, Id(id): Id, hold: Hold) -> Result<Json<Shown>> {
     let (queue, cancelled) = (service.intake.queue.clone(), id.clone());
     blocking(move || queue.cancel(&cancelled, unix_now_ms())).await?;
+    // Its webhook is told.
+    hold.give_time(&service, &id).await?;
     Ok(Json(find(&service, id).await?))
 }
 
@@ -136,9 +138,14 @@ pub(super) async fn retry(State(service): State<Service>, Id(id): Id, hold: Hold
 }
 
 /// `POST /jobs/{id}/redeliver`: what the job sends out is sent again.
-pub(super) async fn redeliver(State(service): State<Service>, Id(id): Id) -> Result<(StatusCode, Json<Shown>)> {
+pub(super) async fn redeliver(
+    State(service): State<Service>,
+    Id(id): Id,
+    hold: Hold,
+) -> Result<(StatusCode, Json<Shown>)> {
     let (queue, told) = (service.intake.queue.clone(), id.clone());
     blocking(move || queue.redeliver(&told, unix_now_ms())).await?;
+    hold.see_through(&service, std::slice::from_ref(&id)).await?;
     Ok((StatusCode::ACCEPTED, Json(find(&service, id).await?)))
 }
 

@@ -146,4 +146,22 @@ fn what_is_sent_out_is_sent_before_the_answer() {
     let answer = function.request(url_event("POST", "/jobs?wait=600", &[FORM], &body), LONG);
     let job = answer.json();
     assert_eq!((hook.asked().len(), job["deliveries"][0]["state"].as_str()), (1, Some("done")), "{job}");
+    let path = format!("/jobs/{}/redeliver", job["id"].as_str().unwrap());
+    let again = function.request(url_event("POST", &path, &[], b""), LONG).json();
+    assert_eq!((hook.asked().len(), again["deliveries"][0]["state"].as_str()), (2, Some("done")), "{again}");
+}
+
+#[test]
+fn whoever_is_told_of_the_end_is_told_of_a_cancelled_job_before_the_answer() {
+    let hook = crate::scripted::Server::start(|_| crate::scripted::Answer::new(204, ""));
+    let settings = [("ALLOW_PRIVATE_URLS", "true"), ("LAMBDA_ALLOW_EPHEMERAL", "true")];
+    let function = Function::start(&[SETTINGS.as_slice(), &settings].concat());
+    let webhook = format!("{}/hook", hook.url);
+    let body = form(&[("file", Some("long.wav"), &recording(LONGER)), ("webhook", None, webhook.as_bytes())]);
+    for (told, (method, path)) in [("DELETE", "/jobs/"), ("POST", "/cancel/")].into_iter().enumerate() {
+        let job = function.request(url_event("POST", "/jobs", &[FORM], &body), LONG).json();
+        let path = format!("{path}{}", job["id"].as_str().unwrap());
+        let cancelled = function.request(url_event(method, &path, &[], b""), LONG);
+        assert_eq!((cancelled.status, hook.asked().len()), (200, told + 1), "{}", cancelled.text());
+    }
 }

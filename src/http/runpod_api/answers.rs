@@ -36,13 +36,15 @@ pub(super) async fn status_sync(
 }
 
 /// `cancel/{id}`; a job that had ended is told as it is.
-pub(super) async fn cancel(State(service): State<Service>, JobId(id): JobId) -> Result<Json<Value>> {
+pub(super) async fn cancel(State(service): State<Service>, JobId(id): JobId, hold: Hold) -> Result<Json<Value>> {
     let (queue, cancelled) = (service.intake.queue.clone(), id.clone());
     let result = blocking(move || match queue.cancel(&cancelled, unix_now_ms()) {
         Err(Error::Conflict(_)) => Ok(()),
         result => result,
     });
     result.await?;
+    // Its webhook is told.
+    hold.give_time(&service, &id).await?;
     Ok(Json(told(&service, id).await?))
 }
 

@@ -16,23 +16,32 @@ use crate::http::{Api, Invocation};
 
 /// An API Gateway gives up after 29 s at the earliest, whatever time the function has; a function URL does not.
 const GATEWAY_PATIENCE: Duration = Duration::from_secs(27);
-/// What the name of an API Gateway has in it that has no name of its own.
-const GATEWAY: &str = ".execute-api.";
+/// What the name of a function URL has in it, and what cargo lambda calls its own. An API Gateway, which may have a name of the
+/// user's, has any other.
+const FUNCTION_URLS: [&str; 2] = [".lambda-url.", "localhost"];
 /// The stage that is no part of a path.
 const NO_STAGE: &str = "$default";
-/// Lambda takes no longer answer, and what it is wrapped in takes a little of that.
-const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024 - 64 * 1024;
+/// Lambda takes no longer answer, and a load balancer one of 1 MiB at most; what it is wrapped in takes a little of that.
+const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024 - WRAPPING_BYTES;
+const MAX_BALANCED_BYTES: usize = 1024 * 1024 - WRAPPING_BYTES;
+const WRAPPING_BYTES: usize = 64 * 1024;
 
 /// For how long whoever sent the request waits, where that is less than the function has.
 pub(super) fn patience(request: &LambdaRequest) -> Option<Duration> {
     let is_gateway = match request {
         LambdaRequest::ApiGatewayV1(_) => true,
         LambdaRequest::ApiGatewayV2(request) => {
-            request.request_context.domain_name.as_deref().is_some_and(|name| name.contains(GATEWAY))
+            let is_gateway = |name: &str| !FUNCTION_URLS.iter().any(|url| name.contains(url));
+            request.request_context.domain_name.as_deref().is_some_and(is_gateway)
         }
         _ => false,
     };
     is_gateway.then_some(GATEWAY_PATIENCE)
+}
+
+/// How long an answer can be that reaches whoever sent the request.
+fn max_answer_bytes(request: &LambdaRequest) -> usize {
+    if matches!(request, LambdaRequest::Alb(_)) { MAX_BALANCED_BYTES } else { MAX_ANSWER_BYTES }
 }
 
 /// The answer of `api`, with `grace` beyond the end of the invocation's time for what does not look at that.
@@ -43,13 +52,15 @@ pub(super) async fn answer(
     invocation: Invocation,
     grace: Duration,
 ) -> Result<Value> {
+    let max_bytes = max_answer_bytes(&request);
     let service = service_fn(move |mut request: Request| {
         let (api, end) = (api.clone(), invocation.until + grace);
         strip_stage(&mut request);
         request.extensions_mut().insert(invocation.clone());
         async move {
             let left = end.saturating_duration_since(Instant::now());
-            let answered = tokio::time::timeout(left, async { whole(api.oneshot(request).await).await }).await;
+            let answered =
+                tokio::time::timeout(left, async { whole(api.oneshot(request).await, max_bytes).await }).await;
             Ok::<_, Infallible>(match answered {
                 Ok(answer) => answer,
                 Err(_) => late().await,
@@ -88,12 +99,12 @@ fn behind(path_and_query: &str, stage: &str) -> Option<String> {
     }
 }
 
-/// The answer with its body in memory, unless that is longer than Lambda carries.
-async fn whole(answered: Result<impl IntoResponse, Infallible>) -> Response<Body> {
+/// The answer with its body in memory, unless that is longer than what can be carried.
+async fn whole(answered: Result<impl IntoResponse, Infallible>, max_bytes: usize) -> Response<Body> {
     let answer = answered.unwrap_or_else(|never| match never {}).into_response().await;
-    if carried_bytes(answer.body()) > MAX_ANSWER_BYTES {
-        let message = "the answer is longer than Lambda carries (6 MiB): ask for the transcript as txt or srt, or have \
-             it written to S3 with output_uri";
+    if carried_bytes(answer.body()) > max_bytes {
+        let message = "the answer is longer than Lambda carries (6 MiB, to a load balancer 1 MiB): ask for the transcript \
+             as txt or srt, or have it written to S3 with output_uri";
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message).await;
     }
     answer
@@ -132,6 +143,45 @@ mod tests {
         ] {
             assert_eq!(behind(path, "prod").as_deref(), stripped, "{path}");
         }
+    }
+
+    /// As a function URL or an HTTP API of this name sends it.
+    fn named(domain: &str) -> LambdaRequest {
+        let request = json!({
+            "version": "2.0", "routeKey": "$default", "rawPath": "/ping", "rawQueryString": "", "headers": {},
+            "requestContext": {
+                "domainName": domain, "stage": "$default", "timeEpoch": 0, "http": {"method": "GET", "path": "/ping"},
+            },
+            "isBase64Encoded": false,
+        });
+        serde_json::from_value(request).unwrap()
+    }
+
+    #[test]
+    fn an_api_gateway_gives_up_whatever_its_name_and_a_function_url_does_not() {
+        for gateway in ["id.execute-api.us-east-1.amazonaws.com", "api.example.org"] {
+            assert_eq!(patience(&named(gateway)), Some(GATEWAY_PATIENCE), "{gateway}");
+        }
+        for url in ["id.lambda-url.us-east-1.on.aws", "localhost"] {
+            assert_eq!(patience(&named(url)), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_load_balancer_carries_less() {
+        let request = json!({
+            "requestContext": {"elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:us-east-1:1:targetgroup/t/1"}},
+            "httpMethod": "GET", "path": "/ping", "queryStringParameters": {}, "headers": {}, "body": "",
+            "isBase64Encoded": false,
+        });
+        let balanced: LambdaRequest = serde_json::from_value(request).unwrap();
+        let status = |request: &LambdaRequest| {
+            let long = Ok("x".repeat(MAX_BALANCED_BYTES + 1));
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(whole(long, max_answer_bytes(request))).status()
+        };
+        assert_eq!(status(&balanced), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(status(&named("localhost")), StatusCode::OK);
     }
 
     #[test]

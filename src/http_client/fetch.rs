@@ -35,7 +35,9 @@ struct Transfer<'a> {
     done: u64,
     /// What came with the first of it.
     headers: Option<HeaderMap>,
-    begun: Instant,
+    /// How long it has taken, as of the last look.
+    taken: Duration,
+    looked: Instant,
 }
 
 impl Fetched {
@@ -54,8 +56,8 @@ impl Outbound {
         max_bytes: u64,
         wait: &mut Wait,
     ) -> Result<Fetched, OutboundError> {
-        let transfer =
-            Transfer { outbound: self, target, max_bytes, file, done: 0, headers: None, begun: Instant::now() };
+        let (taken, looked) = (Duration::ZERO, Instant::now());
+        let transfer = Transfer { outbound: self, target, max_bytes, file, done: 0, headers: None, taken, looked };
         block_on(transfer.run(wait))?
     }
 }
@@ -158,9 +160,12 @@ impl Transfer<'_> {
         }
     }
 
-    fn is_too_slow(&self) -> bool {
+    fn is_too_slow(&mut self) -> bool {
+        // Between two looks no silence lasts longer: beyond that the process was stopped, as Lambda does.
+        self.taken += self.looked.elapsed().min(self.outbound.patience.silence);
+        self.looked = Instant::now();
         let needed = Duration::from_secs(self.done / SLOWEST_BYTES_PER_SECOND);
-        self.begun.elapsed() > self.outbound.patience.transfer + needed
+        self.taken > self.outbound.patience.transfer + needed
     }
 
     fn start_over(&mut self) -> Result<(), OutboundError> {

@@ -150,6 +150,19 @@ fn a_transfer_that_drips_is_given_up_though_it_never_falls_silent() {
 }
 
 #[test]
+fn a_transfer_is_not_slow_while_its_process_was_stopped() {
+    let [silence, transfer, stop] = [1, 2, 4].map(Duration::from_secs);
+    let site = Site::with(Patience { silence, transfer, ..Patience::default() });
+    let server = Server::start(|_| Answer::new(200, "samples"));
+    let mut stop = Some(stop);
+    let fetched = site.fetch_within(&server.url, u64::MAX, &mut || {
+        std::thread::sleep(stop.take().unwrap_or_default());
+        Ok(())
+    });
+    assert_eq!((fetched.unwrap(), stop), (b"samples".to_vec(), None));
+}
+
+#[test]
 fn a_transfer_ends_at_once_when_its_work_is_stopped() {
     for (bucket, fault) in [("stopped-slow", Fault::Slow(64 << 10)), ("stopped-still", Fault::Stall(64 << 10))] {
         let (site, object) = (Site::new(), Object::new(bucket));

@@ -44,6 +44,7 @@ struct State {
     holds_takes: bool,
     /// A result came while progress was unanswered.
     overtaken: bool,
+    waiting_progress: usize,
     /// The bodies of results that were answered with 200, under the names of their jobs.
     accepted: Vec<(String, Value)>,
 }
@@ -209,11 +210,14 @@ impl Shared {
             return Some(body.map_or((204, String::new()), |body| (200, body)));
         }
         if is_progress(request) && state.holds_progress {
-            let mut state = self.held(state, |state| !state.seen.iter().any(is_result))?;
             state.overtaken |= state.seen.iter().any(is_result);
+            state.waiting_progress += 1;
+            let mut state = self.held(state, |state| !state.seen.iter().any(is_result))?;
+            state.waiting_progress -= 1;
             return Some((200, String::new()));
         }
         if is_result(request) {
+            state.overtaken |= state.waiting_progress > 0;
             let status = state.posts.pop_front().unwrap_or(200);
             if status == 200 {
                 state.accepted.push((job_of(request), body(request)));

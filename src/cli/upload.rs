@@ -61,5 +61,7 @@ fn send(place: &Place, file: &std::path::Path) -> Result<()> {
     if answer.is_success() {
         return Ok(());
     }
-    Err(anyhow!("{} was not taken: the server answered {}; run the command again", place.audio, answer.status).into())
+    // What S3 refuses once it refuses again.
+    let next = if answer.status >= 500 { "run the command again" } else { "check UPLOAD_BUCKET and the keys for S3" };
+    Err(anyhow!("{} was not taken: the server answered {}; {next}", place.audio, answer.status).into())
 }

@@ -5,8 +5,8 @@ use std::io::{Seek, Write};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, LOCATION,
-    RANGE,
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
+    LAST_MODIFIED, LOCATION, RANGE,
 };
 use reqwest::{Method, Response, StatusCode};
 
@@ -136,13 +136,16 @@ impl Transfer<'_> {
     /// Makes the file fit for what this answer brings; returns how long the file is to be, where that is known.
     fn begin(&mut self, response: &Response) -> Result<Option<u64>, OutboundError> {
         let headers = response.headers();
-        if let Some(packed) = headers.get(CONTENT_ENCODING).filter(|packed| *packed != "identity") {
+        if let Some(packed) = headers.get(CONTENT_ENCODING).filter(|packed| is_packed(packed)) {
             return Err(OutboundError::Packed(packed.to_str().unwrap_or("something").to_owned()));
         }
         let range = (response.status() == StatusCode::PARTIAL_CONTENT).then(|| content_range(headers)).flatten();
         let whole = match range {
             // Some servers take no notice of If-Range: the version is compared here too.
-            Some((from, whole)) if from == self.done && self.done > 0 && self.is_same(headers) => whole,
+            // A part that does not say how long the whole is belongs to what did.
+            Some((from, whole)) if from == self.done && self.done > 0 && self.is_same(headers) => {
+                whole.or_else(|| self.said_bytes())
+            }
             // Not what was asked for: from the beginning then.
             _ if response.status() == StatusCode::PARTIAL_CONTENT => {
                 self.start_over()?;
@@ -174,6 +177,11 @@ impl Transfer<'_> {
         self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(OutboundError::Write)
     }
 
+    /// How long the first answer said that the file is.
+    fn said_bytes(&self) -> Option<u64> {
+        self.headers.as_ref()?.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
     fn is_same(&self, headers: &HeaderMap) -> bool {
         let same = |name| Some(self.headers.as_ref()?.get(&name)? == headers.get(&name)?);
         // The time says something only where there is no ETag: copies of one file may have different ones.
@@ -203,6 +211,13 @@ fn too_slow() -> OutboundError {
     OutboundError::BrokenOff(format!("it comes slower than {} kB/s", SLOWEST_BYTES_PER_SECOND / 1024))
 }
 
+/// Whether the bytes are not those of the file. `aws-chunked` is how some uploads were sent: a store that keeps the word has
+/// unwrapped the bytes.
+fn is_packed(encoding: &HeaderValue) -> bool {
+    let plain = |word: &str| ["", "identity", "aws-chunked"].iter().any(|plain| word.eq_ignore_ascii_case(plain));
+    !encoding.to_str().is_ok_and(|words| words.split(',').all(|word| plain(word.trim())))
+}
+
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -217,6 +232,13 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_changes_the_bytes_is_packed() {
+        let packed = |text| is_packed(&HeaderValue::from_static(text));
+        assert!(!["", "identity", "Identity", "aws-chunked", "aws-chunked, identity"].map(packed).contains(&true));
+        assert!(!["gzip", "GZIP", "aws-chunked, gzip", "br"].map(packed).contains(&false));
+    }
 
     #[test]
     fn the_place_of_a_part_is_read_from_its_header() {

@@ -12,6 +12,10 @@ const EXPIRED: [&str; 3] = ["ExpiredToken", "TokenRefreshRequired", "RequestTime
 /// Where a bucket lies in another region than the one that signed.
 const ELSEWHERE: [&str; 4] =
     ["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "TemporaryRedirect"];
+/// What a signature in the address gets there; without a region in the answer something else is wrong with it.
+const MISSIGNED: &str = "AuthorizationQueryParametersError";
+/// What comes with 400, though it is about rights.
+const NO_RIGHTS: [&str; 2] = [MISSIGNED, "InvalidToken"];
 
 /// Of a request that got no answer, or not the file.
 pub(super) fn explain(shown: &str, error: OutboundError) -> Error {
@@ -43,8 +47,9 @@ pub(super) fn refused(shown: &str, answer: &Answer) -> Error {
     let status = answer.status;
     let words = said.map_or_else(|| format!("the server answered {status}"), |code| format!("the server says {code}"));
     let is = |names: &[&str]| said.is_some_and(|code| names.contains(&code));
-    if is(&ELSEWHERE) || (status == 301 && said.is_some()) {
-        let region = answer.header("x-amz-bucket-region").or_else(|| element(&answer.body, "Region"));
+    let region = answer.header("x-amz-bucket-region").or_else(|| element(&answer.body, "Region"));
+    let is_elsewhere = is(&ELSEWHERE) || (is(&[MISSIGNED]) && region.is_some());
+    if is_elsewhere || (status == 301 && said.is_some()) {
         let region = region.filter(|region| region.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-'));
         let where_to = region.map_or("the bucket's region".to_owned(), |region| format!("AWS_REGION={region}"));
         return invalid("denied", shown, &format!("the bucket is in another region ({words}): set {where_to}"));
@@ -55,11 +60,22 @@ pub(super) fn refused(shown: &str, answer: &Answer) -> Error {
     match status {
         404 | 410 => invalid("not_found", shown, &format!("is not there ({words})")),
         _ if is(&NOT_THERE) => invalid("not_found", shown, &format!("is not there ({words})")),
-        401 | 403 | 407 => {
+        _ if matches!(status, 401 | 403 | 407) || is(&NO_RIGHTS) => {
             invalid("denied", shown, &format!("may not be accessed ({words}): check the signature and the rights"))
         }
         408 | 425 | 429 | 500..=599 => transient("transfer_failed", shown, &words),
         _ => invalid("transfer_failed", shown, &words),
+    }
+}
+
+/// Of a request with the operator's own keys. It is signed anew each time, so that what has expired are the keys.
+pub(super) fn own_keys(shown: &str, error: Error) -> Error {
+    match error {
+        Error::InvalidInput { code: "expired", .. } => {
+            let why = "the credentials for S3 have expired: renew them, and check this machine's clock";
+            transient("expired", shown, why)
+        }
+        error => error,
     }
 }
 

@@ -250,10 +250,14 @@ impl Storage {
     /// # Errors
     /// `InvalidInput` or `Transient` with the codes of [`Storage::recording`]; whatever `wait` returns.
     pub fn write(&self, to: &Output<'_>, document: Vec<u8>, wait: &mut Wait) -> Result<()> {
-        let (target, shown) = self.output(to)?;
+        let (target, shown, is_own) = self.output(to)?;
         let answer =
             self.inner.outbound.put(&target, document, wait).map_err(|error| failure::explain(&shown, error))?;
-        if answer.is_success() { Ok(()) } else { Err(failure::unwritten(&shown, &answer)) }
+        match answer.is_success() {
+            true => Ok(()),
+            false if is_own => Err(failure::own_keys(&shown, failure::unwritten(&shown, &answer))),
+            false => Err(failure::unwritten(&shown, &answer)),
+        }
     }
 
     /// Posts a message to an address that a user named.
@@ -268,14 +272,15 @@ impl Storage {
         if answer.is_success() { Ok(()) } else { Err(failure::unheard(&shown, &answer)) }
     }
 
-    fn output(&self, to: &Output<'_>) -> Result<(Target, String)> {
+    /// Where to put it, what to call that, and whether the keys for it are the operator's.
+    fn output(&self, to: &Output<'_>) -> Result<(Target, String, bool)> {
         let location = Location::parse(to.address)?;
         let shown = location.shown();
         let target = match &location {
             Location::Http(url) => remote::users_address(url),
             Location::S3 { bucket, key } => self.inner.s3.put(&Object { bucket, key, keys: to.keys }, OWN_PUT)?,
         };
-        Ok((target, shown))
+        Ok((target, shown, remote::is_own(&location, to.keys)))
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use super::location::Location;
 use super::s3::Object;
 use super::uploads::remove;
-use super::{Secrets, Storage, UPLOAD, failure, is_remote, verify};
+use super::{S3Config, Secrets, Storage, UPLOAD, failure, is_remote, verify};
 use crate::error::Result;
 use crate::http_client::{Fetched, Reach, Target, Url, Wait};
 
@@ -138,7 +138,10 @@ impl Storage {
             let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
             let mut file = file.context("cannot write the recording to DATA_DIR")?;
             let fetched = self.inner.outbound.fetch(&target, &mut file, max_bytes, wait);
-            let fetched = fetched.map_err(|error| failure::explain(&shown, error))?;
+            let fetched = fetched.map_err(|error| match failure::explain(&shown, error) {
+                error if is_own(location, secrets.s3_config.as_ref()) => failure::own_keys(&shown, error),
+                error => error,
+            })?;
             if verify::is_intact(path, &fetched)? {
                 return Ok(fetched);
             }
@@ -151,6 +154,11 @@ impl Storage {
 pub(super) fn open_folder(folder: PathBuf) -> Result<PathBuf> {
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     Ok(folder)
+}
+
+/// Whether it is opened with the operator's keys.
+pub(super) fn is_own(location: &Location, keys: Option<&S3Config>) -> bool {
+    matches!(location, Location::S3 { .. }) && keys.is_none()
 }
 
 /// An address that a user named.

@@ -33,6 +33,11 @@ fn web(request: &Request) -> Answer {
             Answer::new(301, "<Error><Code>PermanentRedirect</Code></Error>").with("x-amz-bucket-region: eu-west-3")
         }
         "region" => Answer::new(400, region),
+        "signed-elsewhere" => {
+            Answer::new(400, &region.replace("AuthorizationHeaderMalformed", "AuthorizationQueryParametersError"))
+        }
+        "missigned" => Answer::new(400, "<Error><Code>AuthorizationQueryParametersError</Code></Error>"),
+        "token" => Answer::new(400, "<Error><Code>InvalidToken</Code></Error>"),
         "huge" => Answer::repeated(200, 0, 10 << 30),
         "endless" => Answer::repeated(200, 0, u64::MAX).undeclared(),
         other => match other.strip_prefix("hop").and_then(|left| left.parse::<u32>().ok()) {
@@ -95,6 +100,9 @@ fn on_the_web(web: &Server) -> Vec<Case> {
         case("six redirects", at("hop6"), "transfer_failed", &["/hop6", "five", NOT_AGAIN]),
         case("five redirects", at("hop5"), "not_found", &["/hop5", "404"]),
         case("another region", at("region"), "denied", &["/region", "AWS_REGION=eu-west-3", NOT_AGAIN]),
+        case("signed for another region", at("signed-elsewhere"), "denied", &["AWS_REGION=eu-west-3", NOT_AGAIN]),
+        case("signed in no way", at("missigned"), "denied", &["/missigned", "AuthorizationQueryParametersError"]),
+        case("a token of nobody", at("token"), "denied", &["/token", "InvalidToken", NOT_AGAIN]),
         case("another region, by a redirect", at("moved"), "denied", &["/moved", "AWS_REGION=eu-west-3"]),
         case("ten gigabytes", at("huge"), "too_large", &["/huge", "10737418240 bytes", NOT_AGAIN]),
         case("no end", at("endless"), "too_large", &["/endless", "MAX_AUDIO_BYTES", NOT_AGAIN]),

@@ -229,3 +229,11 @@ fn the_operators_s3_leads_to_no_name_of_his_own_network() {
     assert_eq!(server.asked().len(), 1);
     neighbor.assert_left_alone();
 }
+
+#[test]
+fn the_operators_own_keys_may_be_renewed_before_the_next_try() {
+    let server = Server::start(|_| Answer::new(403, "<Error><Code>ExpiredToken</Code></Error>"));
+    let case = case("keys whose time is over", "s3://talks/a", "expired", &["s3://talks/a", "renew them", AGAIN]);
+    check(&service(&[("AWS_ENDPOINT_URL_S3", &server.url), ("MAX_ATTEMPTS", "2")]), vec![case]);
+    assert_eq!(server.asked().len(), 2, "as often as with any error that may pass");
+}

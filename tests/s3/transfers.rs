@@ -97,6 +97,22 @@ fn two_versions_are_not_mixed_by_a_server_that_sends_the_rest_of_whatever_it_has
     }
 }
 
+#[test]
+fn the_rest_of_a_recording_may_leave_out_how_long_the_whole_is() {
+    let server = Server::start(|request| {
+        let from = request.header("range").map_or(0, |range| range["bytes=".len()..range.len() - 1].parse().unwrap());
+        let to = (from + 400).min(1000);
+        let answer = match from {
+            0 => Answer::with_body(200, noise(1)[..1000].to_vec()).cut(400),
+            _ => Answer::with_body(206, noise(1)[from..to].to_vec())
+                .with(&format!("content-range: bytes {from}-{}/*", to - 1)),
+        };
+        answer.with("etag: \"1\"")
+    });
+    assert!(Site::new().fetch(&server.url).unwrap() == noise(1)[..1000]);
+    assert_eq!(ranges(&server.asked()), [None, Some("bytes=400-"), Some("bytes=800-")]);
+}
+
 /// A server of a thousand bytes that breaks off the first so many of its answers in the middle.
 fn breaking(times: usize, headers: &'static [&'static str]) -> Server {
     let mut asked = 0;

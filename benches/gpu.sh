@@ -13,6 +13,9 @@ server='' sampler=''
 trap 'kill $server $sampler 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
 export PORT=${PORT:-18432}
 ready_seconds=300
+# In milliseconds for a chunk; the rest of `took` is the queue and the disk.
+chunks="select count(*) as chunks, sum(end_ms - start_ms) / 1000 as audio_seconds, round(avg(engine_ms), 1) as engine,
+        round(avg(took_ms), 1) as took from chunks where kind = 'transcribe' and outcome = 'done'"
 
 sample_gpu() {
     command -v nvidia-smi >/dev/null || return 0
@@ -60,6 +63,7 @@ row() {
     echo "== $workers workers, $instances models"
     cat "$folder/load"
     echo "GPU %, MiB: $(gpu_figures "$folder/gpu"); CPU seconds: $before before, $(cpu_seconds) after"
+    DATA_DIR=$folder/$workers-$instances "$program" sql "$chunks"
     kill -TERM "$server"
     wait "$server" || true
     server=''

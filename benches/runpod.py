@@ -292,6 +292,9 @@ def rate(queue, worker, job, count):
     queue.wait(lambda: all(queue.heard[name] for name in jobs), 3600)
     took = time.monotonic() - begun
     gaps = [row["gap_ms"] for row in worker.sql(GAPS)]
+    if not gaps:
+        print(f"{count} jobs in {took:.1f} s; no worker stood idle with a chunk ready")
+        gaps = [0]
     at = lambda share: gaps[min(len(gaps) - 1, int(len(gaps) * share))]
     print(f"{count} jobs in {took:.1f} s; {len(gaps)} gaps with a chunk ready: median {at(0.5)} ms, p95 {at(0.95)} ms, "
           f"worst {gaps[-1]} ms; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 30] = [
     ("runpod_payload", &["error", "job", "transcript"]),
     ("shutdown", &[]),
     ("audio", &["error", "config"]),
-    ("spool", &["error"]),
+    ("spool", &["error", "audio"]),
     ("http_client", &["error"]),
     ("storage", &["error", "http_client"]),
     ("runpod_platform", &["error", "http_client"]),

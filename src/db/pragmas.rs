@@ -87,6 +87,8 @@ pub(super) fn for_stranger(connection: &Connection) -> rusqlite::Result<()> {
 
 fn for_any(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    // Otherwise a value that is compared with what a partial index names has the statement compiled anew at every run.
+    enable(connection, DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, "stable plans")?;
     set(connection, "cell_size_check", 1)?;
     set(connection, "trusted_schema", 0)?;
     set(connection, "temp_store", 2)
@@ -103,8 +105,11 @@ pub(super) fn checkpoint_all(connection: &Connection, limit: Duration) -> rusqli
 
 /// From now on no statement may rewrite the schema by hand or damage the file on purpose, as a migration may.
 pub(super) fn defend(connection: &Connection) -> rusqlite::Result<()> {
-    let defended = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    if defended { Ok(()) } else { Err(stayed("defensive", 0.into(), 1.into())) }
+    enable(connection, DbConfig::SQLITE_DBCONFIG_DEFENSIVE, "defensive")
+}
+
+fn enable(connection: &Connection, option: DbConfig, name: &str) -> rusqlite::Result<()> {
+    if connection.set_db_config(option, true)? { Ok(()) } else { Err(stayed(name, 0.into(), 1.into())) }
 }
 
 /// Whether a commit waits for the disk (2, FULL) or only for the operating system (1, NORMAL).

@@ -85,6 +85,20 @@ fn a_claim_is_one_probe_of_the_index_of_waiting_tasks() {
 }
 
 #[test]
+fn a_claim_is_compiled_once_whatever_it_asks_for() {
+    let bench = Bench::new();
+    let claims = |conn: &rusqlite::Connection| {
+        let mut statement = conn.prepare(CLAIM)?;
+        for kind in ["prepare", "transcribe", "deliver", "prepare"] {
+            let params = named_params! {":process": "", ":worker": "", ":lease": 0, ":kind": kind, ":lane": ""};
+            assert!(!statement.exists(params)?, "nothing waits in that lane");
+        }
+        Ok(statement.get_status(StatementStatus::RePrepare))
+    };
+    assert_eq!(bench.queue.db().write(Durability::Normal, claims).unwrap(), 0);
+}
+
+#[test]
 fn what_system_shows_costs_the_same_however_many_jobs_there_have_been() {
     let bench = Bench::new();
     bench.planned(1);

@@ -29,7 +29,7 @@ fn for_people(table: &Table) -> String {
     text.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     text.set_header(&table.columns);
     for row in &table.rows {
-        text.add_row(row.iter().map(cell));
+        text.add_row(row.iter().map(|value| harmless(&cell(value))));
     }
     let lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
@@ -41,6 +41,20 @@ fn cell(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// Names and transcripts come from strangers, and a terminal obeys control characters.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\t' => shown.push(' '),
+            '\n' => shown.push('\n'),
+            control if control.is_control() => shown.extend(control.escape_default()),
+            other => shown.push(other),
+        }
+    }
+    shown
 }
 
 /// A list of objects, as most tools want it.
@@ -61,4 +75,20 @@ fn as_csv(table: &Table) -> Result<String> {
     }
     let bytes = writer.into_inner().map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_wrote_gives_no_orders_to_the_terminal() {
+        let columns = vec!["text".to_owned()];
+        let table = Table { columns, rows: vec![vec!["a\u{1b}[2Jb\u{9b}c\r\nd\tHäuser".into()]], truncated: false };
+        let shown = render(&table, TableFormat::Table).unwrap();
+        assert!(shown.contains("a\\u{1b}[2Jb\\u{9b}c\\r\n"), "{shown:?}");
+        assert!(shown.contains("d Häuser"), "{shown:?}");
+        let exact = render(&table, TableFormat::Csv).unwrap();
+        assert!(exact.contains('\u{1b}'), "for programs it is as it was: {exact:?}");
+    }
 }

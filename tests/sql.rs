@@ -308,6 +308,31 @@ fn a_function_on_long_texts_is_done_in_no_time_and_does_what_sqlite_does() {
 }
 
 #[test]
+fn a_function_on_text_sees_a_number_as_sqlite_writes_it() {
+    let bench = Bench::new();
+    for number in [
+        "2.0",
+        "-1.5",
+        "-0.0",
+        "0.1 + 0.2",
+        "0.0001",
+        "0.00001",
+        "1.5e-7",
+        "1e15",
+        "2.5e16",
+        "1e17",
+        "1.25e300",
+        "9e999",
+        "-9e999",
+        "7",
+        "-7",
+    ] {
+        let sql = format!("select replace({number}, 'q', '') = ({number}) || '', replace({number}, 'q', '')");
+        assert!(bench.rows(&sql).starts_with("[[1,"), "{number}: {}", bench.rows(&sql));
+    }
+}
+
+#[test]
 fn a_question_whose_asker_has_gone_is_stopped_at_once() {
     let bench = Bench::new();
     let bomb = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n";

@@ -24,8 +24,24 @@ fn text(context: &Context<'_>, n: usize) -> Option<String> {
     match context.get_raw(n) {
         ValueRef::Null => None,
         ValueRef::Integer(number) => Some(number.to_string()),
-        ValueRef::Real(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(real(number)),
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+    }
+}
+
+/// As SQLite writes it, but for the last of 17 digits: always with a point, and with an exponent where it is very large or small.
+fn real(number: f64) -> String {
+    if number.is_infinite() {
+        return if number > 0.0 { "Inf" } else { "-Inf" }.to_owned();
+    }
+    // It knows no negative zero.
+    let number = if number == 0.0 { 0.0 } else { number };
+    let scientific = format!("{number:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let with_point = |text: String| if text.contains('.') { text } else { text + ".0" };
+    match exponent.parse::<i32>() {
+        Ok(exponent) if !(-4..=16).contains(&exponent) => format!("{}e{exponent:+03}", with_point(digits.to_owned())),
+        _ => with_point(number.to_string()),
     }
 }
 

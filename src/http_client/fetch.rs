@@ -33,6 +33,8 @@ struct Transfer<'a> {
     file: &'a mut File,
     /// What is in the file.
     done: u64,
+    /// What has come, that included which was thrown away.
+    brought: u64,
     /// What came with the first of it.
     headers: Option<HeaderMap>,
     /// How long it has taken, as of the last look.
@@ -57,7 +59,8 @@ impl Outbound {
         wait: &mut Wait,
     ) -> Result<Fetched, OutboundError> {
         let (taken, looked) = (Duration::ZERO, Instant::now());
-        let transfer = Transfer { outbound: self, target, max_bytes, file, done: 0, headers: None, taken, looked };
+        let (done, brought, headers) = (0, 0, None);
+        let transfer = Transfer { outbound: self, target, max_bytes, file, done, brought, headers, taken, looked };
         block_on(transfer.run(wait))?
     }
 }
@@ -98,6 +101,7 @@ impl Transfer<'_> {
             }
             self.file.write_all(&piece).map_err(OutboundError::Write)?;
             self.done += piece.len() as u64;
+            self.brought += piece.len() as u64;
             if self.is_too_slow() {
                 return Err(too_slow());
             }
@@ -167,7 +171,7 @@ impl Transfer<'_> {
         // Between two looks no silence lasts longer: beyond that the process was stopped, as Lambda does.
         self.taken += self.looked.elapsed().min(self.outbound.patience.silence);
         self.looked = Instant::now();
-        let needed = Duration::from_secs(self.done / SLOWEST_BYTES_PER_SECOND);
+        let needed = Duration::from_secs(self.brought / SLOWEST_BYTES_PER_SECOND);
         self.taken > self.outbound.patience.transfer + needed
     }
 

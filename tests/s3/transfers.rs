@@ -157,6 +157,27 @@ fn a_transfer_that_always_ends_at_the_same_place_is_given_up_after_few_tries() {
 }
 
 #[test]
+fn what_came_before_a_transfer_began_anew_was_not_slow() {
+    let (pause, transfer) = (Duration::from_millis(5), Duration::from_secs(1));
+    let site = Site::with(Patience { pause, transfer, ..Patience::default() });
+    let mut asked = 0;
+    let server = Server::start(move |_| {
+        asked += 1;
+        let bytes = 1 << 20;
+        Answer::repeated(200, b'x', bytes).cut(if asked == 1 { bytes / 2 } else { bytes })
+    });
+    let mut rest = Some(transfer * 2);
+    let fetched = site.fetch_within(&server.url, u64::MAX, &mut || {
+        // Half a megabyte may take so long.
+        if server.asked().len() == 2 {
+            std::thread::sleep(rest.take().unwrap_or_default());
+        }
+        Ok(())
+    });
+    assert_eq!((fetched.unwrap().len(), rest), (1 << 20, None));
+}
+
+#[test]
 fn a_transfer_that_drips_is_given_up_though_it_never_falls_silent() {
     let site = Site::with(Patience { transfer: Duration::from_millis(200), ..Patience::default() });
     let object = Object::new("dripping");

@@ -8,6 +8,8 @@ use crate::http_client::{Answer, OutboundError};
 const NOT_THERE: [&str; 3] = ["NoSuchKey", "NoSuchBucket", "NoSuchVersion"];
 const AGAIN: &str = "trying again may help";
 const NOT_AGAIN: &str = "trying again as it is does not help";
+/// Longer than any region's name: servers of anyone's may say anything.
+const MAX_REGION_CHARS: usize = 64;
 const EXPIRED: [&str; 3] = ["ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed"];
 /// Where a bucket lies in another region than the one that signed.
 const ELSEWHERE: [&str; 4] =
@@ -50,7 +52,8 @@ pub(super) fn refused(shown: &str, answer: &Answer) -> Error {
     let region = answer.header("x-amz-bucket-region").or_else(|| element(&answer.body, "Region"));
     let is_elsewhere = is(&ELSEWHERE) || (is(&[MISSIGNED]) && region.is_some());
     if is_elsewhere || (status == 301 && said.is_some()) {
-        let region = region.filter(|region| region.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-'));
+        let is_name = |region: &&str| region.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+        let region = region.filter(|region| region.len() <= MAX_REGION_CHARS).filter(is_name);
         let where_to = region.map_or("the bucket's region".to_owned(), |region| format!("AWS_REGION={region}"));
         return invalid("denied", shown, &format!("the bucket is in another region ({words}): set {where_to}"));
     }

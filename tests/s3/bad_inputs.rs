@@ -38,6 +38,7 @@ fn web(request: &Request) -> Answer {
         }
         "missigned" => Answer::new(400, "<Error><Code>AuthorizationQueryParametersError</Code></Error>"),
         "token" => Answer::new(400, "<Error><Code>InvalidToken</Code></Error>"),
+        "nowhere" => Answer::new(400, &region.replace("eu-west-3", &"eu".repeat(1000))),
         "huge" => Answer::repeated(200, 0, 10 << 30),
         "endless" => Answer::repeated(200, 0, u64::MAX).undeclared(),
         other => match other.strip_prefix("hop").and_then(|left| left.parse::<u32>().ok()) {
@@ -103,6 +104,7 @@ fn on_the_web(web: &Server) -> Vec<Case> {
         case("signed for another region", at("signed-elsewhere"), "denied", &["AWS_REGION=eu-west-3", NOT_AGAIN]),
         case("signed in no way", at("missigned"), "denied", &["/missigned", "AuthorizationQueryParametersError"]),
         case("a token of nobody", at("token"), "denied", &["/token", "InvalidToken", NOT_AGAIN]),
+        case("a region that is none", at("nowhere"), "denied", &["/nowhere", "set the bucket's region", NOT_AGAIN]),
         case("another region, by a redirect", at("moved"), "denied", &["/moved", "AWS_REGION=eu-west-3"]),
         case("ten gigabytes", at("huge"), "too_large", &["/huge", "10737418240 bytes", NOT_AGAIN]),
         case("no end", at("endless"), "too_large", &["/endless", "MAX_AUDIO_BYTES", NOT_AGAIN]),

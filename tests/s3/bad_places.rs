@@ -108,13 +108,18 @@ fn the_keys_of_a_user_open_his_bucket_or_say_why_not() {
     let (boto, service, weed) = (Boto::shared(), service(&[("ALLOW_PRIVATE_URLS", "true")]), Weed::shared().endpoint());
     boto.create("bad-places");
     boto.put("bad-places", "page.mp3", &fixture("page.html.mp3"));
-    let name = "s3://bad-places/page.mp3";
+    let (name, express) = ("s3://bad-places/page.mp3", "s3://bad--usw2-az1--x-s3/page.mp3");
     let with =
         |what, keys, code, says: &[&str]| case(what, name, code, &[says, &[name]].concat()).with("s3Config", keys);
     let cases = vec![
         with("good keys", keys(ACCESS_KEY, SECRET_KEY, &weed), "not_audio", &[NOT_AGAIN]),
         with("a wrong key", keys(ACCESS_KEY, "hidden", &weed), "denied", &["SignatureDoesNotMatch", NOT_AGAIN]),
         with("an unknown key", keys("none", "hidden", &weed), "denied", &["InvalidAccessKeyId", NOT_AGAIN]),
+        // Its own kind of session is not asked for: names of that form are others' elsewhere.
+        case("a bucket named like one of S3 Express", express, "not_found", &[express, "NoSuchBucket", NOT_AGAIN])
+            .with("s3Config", keys(ACCESS_KEY, SECRET_KEY, &weed)),
+        // As an address is read everywhere.
+        with("a blank before it", keys(ACCESS_KEY, SECRET_KEY, &format!(" {weed}")), "not_audio", &[NOT_AGAIN]),
         with("nobody there", keys("id", "hidden", &nobody()), "unreachable", &[AGAIN]),
         case("a file", name, NOT_ALLOWED, &["file:///etc/passwd", "endpointUrl", NOT_AGAIN])
             .with("s3Config", keys("id", "hidden", "file:///etc/passwd")),

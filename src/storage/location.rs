@@ -6,7 +6,7 @@ use crate::http_client::Url;
 
 /// Presigned addresses with a session token have about two thousand.
 const MAX_CHARS: usize = 8192;
-const MAX_KEY_BYTES: usize = 1024;
+pub(super) const MAX_KEY_BYTES: usize = 1024;
 
 /// A place outside this machine.
 #[derive(Clone, PartialEq, Eq)]

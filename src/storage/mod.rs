@@ -26,6 +26,8 @@ pub use uploads::{Incoming, Uploads};
 
 /// How the source of a job begins that was sent to the service; its file's own name follows.
 const UPLOAD: &str = "upload:";
+/// What follows the prefix in the key of a result: a slash, the id of its job and the longest extension.
+const MAX_RESULT_NAME_BYTES: usize = "/00000000-0000-0000-0000-000000000000.output.json".len();
 /// How long a delivery of our own may take with one signed address.
 const OWN_PUT: Duration = Duration::from_secs(3600);
 
@@ -116,9 +118,14 @@ impl Storage {
         if !address.starts_with("s3://") {
             return self.check(address, own_keys);
         }
-        let (bucket, _) = bucket_and_prefix(address)
+        let (bucket, prefix) = bucket_and_prefix(address)
             .filter(|(_, prefix)| location::is_key(prefix))
             .ok_or_else(|| not_allowed("output_uri: allowed are s3://bucket/prefix and an address that takes a PUT"))?;
+        if prefix.len() + MAX_RESULT_NAME_BYTES > location::MAX_KEY_BYTES {
+            return Err(not_allowed(format!(
+                "output_uri: the prefix in {bucket} leaves no room for the names of results"
+            )));
+        }
         if !own_keys {
             self.check_bucket(bucket, address)?;
         }

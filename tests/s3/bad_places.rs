@@ -204,6 +204,9 @@ fn nothing_that_a_job_names_is_in_the_operators_own_network() {
     let says = [others, "S3_ALLOWED_BUCKETS allows talks", NOT_AGAIN];
     cases.push(case("another bucket", others, NOT_ALLOWED, &says));
     cases.push(case("another bucket", "s3://talks/a", NOT_ALLOWED, &says).with("output_uri", json!(others)));
+    let deep = format!("s3://talks/{}", "a".repeat(1000));
+    let no_room = case("no room for a name", "s3://talks/a", NOT_ALLOWED, &["output_uri", NOT_AGAIN]);
+    cases.push(no_room.with("output_uri", json!(deep)));
     cases.push(case("S3 that leads to a file", "s3://talks/file", NOT_ALLOWED, &["s3://talks/file: ", NOT_AGAIN]));
     check(&service, cases);
     neighbor.assert_left_alone();

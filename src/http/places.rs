@@ -52,7 +52,9 @@ pub(super) struct Filter {
 impl Filter {
     fn takes(&self, key: &str) -> bool {
         let one_of = |list: &Option<String>, fits: &dyn Fn(&str) -> bool| {
-            list.as_ref().is_none_or(|list| list.split(',').map(str::trim).any(fits))
+            let parts = || list.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|part| !part.is_empty());
+            // Every key begins and ends with nothing: a comma too many must not let all of them in.
+            parts().next().is_none() || parts().any(fits)
         };
         one_of(&self.prefix, &|prefix| key.starts_with(prefix))
             && one_of(&self.suffix, &|suffix| key.to_lowercase().ends_with(&suffix.to_lowercase()))

@@ -186,7 +186,7 @@ fn an_object_that_was_stored_becomes_one_job_however_often_that_is_told() {
     let tag = "of-this-version";
     let record = |key: &str| json!({"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": key, "versionId": tag}}});
     let event = json!({"Records": [record("in/1%2B1.mp3"), record("in/notes.txt"), record("out/x.json"), record("in/"), record("in/%0A.mp3")]});
-    let told = || service.post_json("/events/s3?prefix=in/,out/&suffix=.mp3,.json", &event.to_string());
+    let told = || service.post_json("/events/s3?prefix=in/,out/,&suffix=.mp3,.json,", &event.to_string());
     let (first, second) = (told(), told());
     assert_eq!((first.status, &first.json()["ignored"]), (202, &json!(3)), "{}", first.text());
     assert_eq!(first.json(), second.json());

@@ -245,3 +245,15 @@ fn the_operators_own_keys_may_be_renewed_before_the_next_try() {
     check(&service(&[("AWS_ENDPOINT_URL_S3", &server.url), ("MAX_ATTEMPTS", "2")]), vec![case]);
     assert_eq!(server.asked().len(), 2, "as often as with any error that may pass");
 }
+
+#[test]
+fn keys_that_are_not_understood_are_not_repeated() {
+    let service = service(&[]);
+    for keys in [json!("id:hidden"), json!({"accessId": "id", "hidden": "too"})] {
+        let job = json!({"input": {"audio": "s3://talks/a"}, "s3Config": keys});
+        let answer = service.post_json("/run", &job.to_string());
+        assert_eq!(answer.status, 400);
+        assert!(answer.text().contains("s3Config is not understood"), "{}", answer.text());
+        assert_discreet(&answer.json());
+    }
+}

@@ -35,7 +35,8 @@ struct Request {
     webhook: Option<String>,
     #[serde(default)]
     policy: Policy,
-    s3_config: Option<S3Config>,
+    /// Read by itself: what the parser says of a value repeats it.
+    s3_config: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -102,7 +103,13 @@ fn understand(body: &[u8], serves: impl Fn(&str) -> bool) -> crate::error::Resul
     if let (Some(model), Some(texts)) = (model.filter(|model| !serves(model)), &mut options.runpod) {
         texts.warnings.push(format!("the model {model} is not loaded here: the served one was used"));
     }
-    Ok((audio, options.validate()?, request.s3_config))
+    Ok((audio, options.validate()?, request.s3_config.map(keys).transpose()?))
+}
+
+fn keys(keys: Value) -> crate::error::Result<S3Config> {
+    let message =
+        "s3Config is not understood: allowed are accessId, accessSecret, bucketName and endpointUrl, all text";
+    serde_json::from_value(keys).map_err(|_| crate::error::Error::Config(message.to_owned()))
 }
 
 async fn store(service: &Service, base64: String, incoming: &Incoming) -> Result<Source> {

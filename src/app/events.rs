@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{Intake, Source};
 use crate::error::{Error, Result};
+use crate::http_client::Answer;
 use crate::job::{FrontDoor, Options};
 use crate::queue::{Submitted, format_rfc3339, new_id, unix_now_ms};
-use crate::storage::{Created, Notification, Storage, parse_bucket};
+use crate::storage::{Created, Notification, Storage, parse_bucket, refusal};
 
 /// Within which an upload must begin.
 const UPLOAD_SECONDS: u64 = 3600;
@@ -54,6 +55,11 @@ pub fn new_upload(storage: &Storage, upload_bucket: Option<&str>, name: &str) ->
     let (url, audio) = storage.presigned_upload(bucket, &key, Duration::from_secs(UPLOAD_SECONDS))?;
     let expires_at = format_rfc3339(unix_now_ms() + UPLOAD_SECONDS as i64 * 1000);
     Ok(Upload { url: url.into(), expires_at, audio })
+}
+
+/// Why an address for uploads took nothing, and whether trying again helps.
+pub fn upload_refused(audio: &str, answer: &Answer) -> Error {
+    refusal(audio, answer)
 }
 
 impl Intake {

@@ -32,7 +32,7 @@ use crate::storage::{self, Storage, parse_bucket};
 use crate::whisper::{self, Demand};
 use crate::worker::{Slot, Worker};
 pub use deliverers::open_platform;
-pub use events::{Taken, TakenJob, Upload, new_upload};
+pub use events::{Taken, TakenJob, Upload, new_upload, upload_refused};
 pub use folders::provide_model;
 pub use intake::{Draft, Intake, Source};
 

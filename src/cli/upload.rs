@@ -58,10 +58,5 @@ fn send(place: &Place, file: &std::path::Path) -> Result<()> {
     let target = Target { url, headers: Vec::new(), reach: Reach::Anywhere };
     let answer = Outbound::new(true, Patience::default())?.put_file(&target, file);
     let answer = answer.map_err(|error| anyhow!("cannot send {} to {}: {error}", file.display(), place.audio))?;
-    if answer.is_success() {
-        return Ok(());
-    }
-    // What S3 refuses once it refuses again.
-    let next = if answer.status >= 500 { "run the command again" } else { "check UPLOAD_BUCKET and the keys for S3" };
-    Err(anyhow!("{} was not taken: the server answered {}; {next}", place.audio, answer.status).into())
+    if answer.is_success() { Ok(()) } else { Err(app::upload_refused(&place.audio, &answer)) }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::http_client::{Outbound, Patience, Target, Url, Wait};
+use crate::http_client::{Answer, Outbound, Patience, Target, Url, Wait};
 use location::{Location, bucket_and_prefix, is_remote, no_address, not_allowed, shown_text, shown_url};
 pub use notification::{Created, Notification};
 pub use remote::{Recording, Version, Wanted};
@@ -289,6 +289,11 @@ impl Storage {
         };
         Ok((target, shown, remote::is_own(&location, to.keys)))
     }
+}
+
+/// Why a server did not take what was sent to a place of this name, and whether trying again helps.
+pub fn refusal(shown: &str, answer: &Answer) -> Error {
+    failure::refused(shown, answer)
 }
 
 /// Where a document of a job goes.

@@ -179,6 +179,26 @@ fn a_recording_is_uploaded_by_command_through_a_server_and_without_one() {
 }
 
 #[test]
+fn an_upload_that_is_refused_says_whether_the_command_helps_again() {
+    Boto::shared().create("typed-well");
+    let refused = |bucket: &str, secret: Option<&str>| {
+        let whisperq = Whisperq::new();
+        let mut command = whisperq.command(&["upload", fixture("sample.mp3").to_str().unwrap()]);
+        command.envs(Weed::shared().environment()).env("S3_FORCE_PATH_STYLE", "true").env("UPLOAD_BUCKET", bucket);
+        command.envs(secret.map(|secret| ("AWS_SECRET_ACCESS_KEY", secret)));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (said, why) in [
+        (refused("typed-badly", None), "NoSuchBucket"),
+        (refused("typed-well", Some("hidden")), "SignatureDoesNotMatch"),
+    ] {
+        assert!(said.contains(why) && said.contains("trying again as it is does not help"), "{said}");
+    }
+}
+
+#[test]
 fn an_object_that_was_stored_becomes_one_job_however_often_that_is_told() {
     let bucket = "watched";
     let service = service(bucket, &[("OUTPUT_URI", "s3://watched/out")]);

@@ -1,5 +1,8 @@
 //! Results: their shape on the wire, and that each arrives once, whatever happens to the two sides meanwhile.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::json;
 
 use super::platform::{Platform, body, is_result};
@@ -133,14 +136,17 @@ fn an_error_in_place_of_a_result_stands_though_its_answer_was_lost_and_a_place_w
     let platform = Platform::start();
     // The error is heard, and its answer never comes.
     platform.answer_posts(&[413, 0]);
-    let bucket = Server::start(|_| Answer::new(403, "<Error><Code>ExpiredToken</Code></Error>"));
+    let is_open = Arc::new(AtomicBool::new(false));
+    let opened = is_open.clone();
+    let bucket = Server::start(move |_| match opened.load(Ordering::SeqCst) {
+        true => Answer::new(200, ""),
+        false => Answer::new(403, "<Error><Code>ExpiredToken</Code></Error>"),
+    });
     let keys = json!({"accessId": "a", "accessSecret": "b", "bucketName": "talks", "endpointUrl": bucket.url});
     platform.hand_out(&json!({"id": "a-u1", "input": sample(), "s3Config": keys}));
     let worker = Worker::start(&platform, &[("ALLOW_PRIVATE_URLS", "true")]);
     let first = platform.asked_nth(1, is_result);
-    let place = bucket.url.trim_start_matches("http://").to_owned();
-    drop(bucket);
-    let _bucket = Server::start_on(&place, |_| Answer::new(200, ""));
+    is_open.store(true, Ordering::SeqCst);
     let folder = worker.kill();
     let _worker = Worker::start_on(folder, &platform, &[("ALLOW_PRIVATE_URLS", "true")]);
     assert!(platform.result()["error"].as_str().unwrap().contains("output_refused"));

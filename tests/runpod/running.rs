@@ -9,12 +9,12 @@ use crate::scripted::Request;
 #[test]
 fn the_heartbeat_names_the_jobs_that_are_held_and_goes_on_while_the_worker_is_busy() {
     let platform = Platform::start();
-    let _worker = Worker::start(&platform, &[]);
+    let _worker = Worker::start(&platform, &[("RUNPOD_PING_INTERVAL", "20")]);
     let idle = platform.asked(is_ping);
     assert!(idle.line.starts_with("GET /v2/e/ping/pod1?gpu=NVIDIA%20A40&runpod_version="), "{}", idle.line);
     assert_eq!(idle.header("authorization"), Some("rpa_key"));
     platform.hand_out(&long_job("a-u1", 35));
-    platform.hand_out(&job("b-u1"));
+    platform.hand_out(&long_job("b-u1", 35));
     let of_both = |request: &Request| request.line.contains("&job_id=a-u1%2Cb-u1&");
     platform.asked_nth(4, |request| is_ping(request) && of_both(request));
     assert!(!platform.seen().iter().any(is_result), "it was busy all the while");

@@ -33,24 +33,28 @@ pub(super) struct Message {
     body: String,
 }
 
-/// The jobs of a record, or why it has none.
-type Ids = Result<Vec<String>>;
+/// What a notification or a message asks for.
+struct Asked {
+    /// Of jobs.
+    ids: Vec<String>,
+    /// Why something of it can be no job; the rest is done all the same.
+    refused: Option<Error>,
+}
 
 impl Records {
     /// Works until all is done or `until`. The answer of a batch names the messages that failed; anything else fails whole.
     pub(super) fn work(self, intake: &Intake, until: Instant) -> Result<Value> {
         match self {
             Self::Stored(payload) => {
-                let ids = stored(intake, payload.as_bytes())?;
-                finish(intake, &ids, until)?;
+                let ids = stored(intake, payload.as_bytes()).and_then(|asked| finish(intake, asked, until))?;
                 Ok(json!({"jobs": ids}))
             }
             Self::Queued(messages) => {
                 // All are queued before one is waited for.
-                let taken: Vec<(String, Ids)> =
+                let taken: Vec<(String, Result<Asked>)> =
                     messages.into_iter().map(|message| (message.message_id.clone(), message.take(intake))).collect();
-                let failed = |(id, ids): (String, Ids)| {
-                    let error = ids.and_then(|ids| finish(intake, &ids, until)).err()?;
+                let failed = |(id, asked): (String, Result<Asked>)| {
+                    let error = asked.and_then(|asked| finish(intake, asked, until)).err()?;
                     tracing::warn!(message = id, %error, "a message failed and will come again");
                     Some(json!({"itemIdentifier": id}))
                 };
@@ -61,11 +65,13 @@ impl Records {
 }
 
 impl Message {
-    fn take(&self, intake: &Intake) -> Ids {
+    fn take(&self, intake: &Intake) -> Result<Asked> {
         let body: Value = serde_json::from_str(&self.body)
             .map_err(|error| Error::invalid("invalid_event", format!("the body of the message is no JSON: {error}")))?;
         match body {
-            Value::Object(job) if job.contains_key("audio") => Ok(vec![self.submit(intake, job)?]),
+            Value::Object(job) if job.contains_key("audio") => {
+                Ok(Asked { ids: vec![self.submit(intake, job)?], refused: None })
+            }
             // S3 says with a test that it may send here, and that makes no job.
             _ => stored(intake, self.body.as_bytes()),
         }
@@ -88,15 +94,13 @@ impl Message {
 }
 
 /// The jobs of a notification.
-fn stored(intake: &Intake, notification: &[u8]) -> Ids {
+fn stored(intake: &Intake, notification: &[u8]) -> Result<Asked> {
     let Taken { jobs, refused, .. } = intake.take_notification(notification, |_| true)?;
     for job in jobs.iter().filter(|job| job.is_repeated) {
         again(intake, &job.id)?;
     }
-    if let Some((_, error)) = refused.into_iter().next() {
-        return Err(error);
-    }
-    Ok(jobs.into_iter().map(|TakenJob { id, .. }| id).collect())
+    let ids = jobs.into_iter().map(|TakenJob { id, .. }| id).collect();
+    Ok(Asked { ids, refused: refused.into_iter().next().map(|(_, error)| error) })
 }
 
 /// An event that comes again asks for another try of what has failed, and of what waits for its next try.
@@ -116,18 +120,20 @@ fn again(intake: &Intake, id: &str) -> Result<()> {
     }
 }
 
-/// Waits for the jobs of a record.
+/// Waits for all jobs of a record, also where one of them has failed already: what is still to be done when the invocation
+/// ends stands still.
 ///
 /// # Errors
-/// `Transient` where one is not done in time, or not as it should be.
-fn finish(intake: &Intake, ids: &[String], until: Instant) -> Result<()> {
-    for id in ids {
+/// Why something is no job; `Transient` where one is not done in time, or not as it should be.
+fn finish(intake: &Intake, asked: Asked, until: Instant) -> Result<Vec<String>> {
+    let mut failure = asked.refused;
+    for id in &asked.ids {
         let job = settled(intake, id, until)?;
-        if !job.is_delivered() {
-            return Err(Error::Transient { code: "unfinished", message: why(&job) });
+        if failure.is_none() && !job.is_delivered() {
+            failure = Some(Error::Transient { code: "unfinished", message: why(&job) });
         }
     }
-    Ok(())
+    failure.map_or(Ok(asked.ids), Err)
 }
 
 /// The job once it is over, or as it is at the end of the time.

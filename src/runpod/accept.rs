@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::Desk;
-use crate::app::Source;
+use crate::app::{Draft, Intake, Source};
 use crate::error::{Error, Result};
 use crate::job::{FrontDoor, JobError, JobState, NewJob, Options, RunpodTexts};
 use crate::queue::unix_now_ms;
@@ -26,9 +26,38 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A job as it was asked for.
 pub(super) struct Asked {
-    pub(super) audio: Audio,
-    pub(super) options: Options,
-    pub(super) keys: Option<S3Config>,
+    audio: Audio,
+    options: Options,
+    keys: Option<S3Config>,
+}
+
+impl Asked {
+    /// Reads a job. Its webhook is told by RunPod itself, and its other fields mean nothing here.
+    ///
+    /// # Errors
+    /// `Config` where it is no object with an input, or its keys are none.
+    pub(super) fn read(job: &mut Value, intake: &Intake) -> Result<Self> {
+        let mut part = |name: &str| job.get_mut(name).map(Value::take).unwrap_or_default();
+        let keys = Some(part("s3Config")).filter(|keys| !keys.is_null()).map(serde_json::from_value).transpose();
+        let keys = keys.map_err(|_| {
+            let message = "s3Config is not understood: allowed are accessId, accessSecret, bucketName and endpointUrl";
+            Error::Config(message.to_owned())
+        })?;
+        let Input { audio, mut options, model } = Input::parse(part("input"))?;
+        if let (Some(model), Some(texts)) = (model.filter(|model| !intake.serves(model)), &mut options.runpod) {
+            texts.warnings.push(format!("the model {model} is not loaded here: the served one was used"));
+        }
+        Ok(Self { audio, options, keys })
+    }
+
+    /// The job to submit under this id. Audio that came with it is put into `incoming`.
+    pub(super) fn draft(self, intake: &Intake, id: String, max_bytes: u64, incoming: &mut Incoming) -> Result<Draft> {
+        let source = match self.audio {
+            Audio::Address(address) => Source::address(&address)?,
+            Audio::Base64(text) => store(&text, max_bytes, incoming)?,
+        };
+        intake.new_job(id, FrontDoor::Runpod, source, self.options, self.keys)
+    }
 }
 
 impl Desk {
@@ -79,8 +108,9 @@ impl Desk {
     }
 
     /// A new job. What it cannot be done for is its end at once, and told as every other end is.
-    fn submit(&self, id: &str, job: Value) -> Result<()> {
-        let submitted = self.asked(job).and_then(|asked| self.submit_asked(id, asked));
+    fn submit(&self, id: &str, mut job: Value) -> Result<()> {
+        let asked = Asked::read(&mut job, &self.intake);
+        let submitted = asked.and_then(|asked| self.submit_asked(id, asked));
         match submitted {
             Ok(()) => Ok(()),
             Err(error @ (Error::Config(_) | Error::InvalidInput { .. } | Error::Overloaded(_))) => {
@@ -92,49 +122,19 @@ impl Desk {
         }
     }
 
-    /// Reads a job. Its webhook is told by RunPod itself, and its other fields mean nothing here.
-    pub(super) fn asked(&self, mut job: Value) -> Result<Asked> {
-        let keys = Some(job["s3Config"].take()).filter(|keys| !keys.is_null()).map(serde_json::from_value).transpose();
-        let keys = keys.map_err(|_| {
-            let message = "s3Config is not understood: allowed are accessId, accessSecret, bucketName and endpointUrl";
-            Error::Config(message.to_owned())
-        })?;
-        let Input { audio, mut options, model } = Input::parse(job["input"].take())?;
-        let other = model.filter(|model| !self.intake.serves(model));
-        if let Some(texts) = &mut options.runpod {
+    fn submit_asked(&self, id: &str, mut asked: Asked) -> Result<()> {
+        if let Some(texts) = &mut asked.options.runpod {
             texts.from_queue = true;
-            let warning = |model| format!("the model {model} is not loaded here: the served one was used");
-            texts.warnings.extend(other.map(warning));
         }
-        Ok(Asked { audio, options, keys })
-    }
-
-    fn submit_asked(&self, id: &str, asked: Asked) -> Result<()> {
         let mut incoming = self.intake.storage.uploads().receive(id);
-        let source = match asked.audio {
-            Audio::Address(address) => Source::address(&address)?,
-            Audio::Base64(text) => self.store(&text, &mut incoming)?,
-        };
-        let is_here = source.bytes.is_some();
-        let draft = self.intake.new_job(id.to_owned(), FrontDoor::Runpod, source, asked.options, asked.keys)?;
+        let draft = asked.draft(&self.intake, id.to_owned(), self.max_audio_bytes, &mut incoming)?;
+        let is_here = draft.job.source_bytes.is_some();
         let submitted = self.intake.submit(draft)?;
         if is_here && !submitted.resumed {
             incoming.keep();
         }
         tracing::info!(job = id, "taken from RunPod");
         Ok(())
-    }
-
-    fn store(&self, base64: &str, incoming: &mut Incoming) -> Result<Source> {
-        let audio = decode(base64)?;
-        if audio.len() as u64 > self.max_audio_bytes {
-            return Err(Error::invalid("too_large", "the audio is longer than MAX_AUDIO_BYTES allows"));
-        }
-        let mut file = std::fs::OpenOptions::new();
-        let file = file.write(true).create(true).truncate(true).mode(0o600).open(incoming.path());
-        file.and_then(|mut file| file.write_all(&audio)).context("cannot store the recording")?;
-        incoming.complete()?;
-        Ok(Source { name: upload_source("audio"), version: None, bytes: Some(audio.len() as u64) })
     }
 
     fn refused_job(&self, id: &str) -> NewJob {
@@ -174,6 +174,18 @@ impl Desk {
     }
 }
 
+fn store(base64: &str, max_bytes: u64, incoming: &mut Incoming) -> Result<Source> {
+    let audio = decode(base64)?;
+    if audio.len() as u64 > max_bytes {
+        return Err(Error::invalid("too_large", "the audio is longer than MAX_AUDIO_BYTES allows"));
+    }
+    let mut file = std::fs::OpenOptions::new();
+    let file = file.write(true).create(true).truncate(true).mode(0o600).open(incoming.path());
+    file.and_then(|mut file| file.write_all(&audio)).context("cannot store the recording")?;
+    incoming.complete()?;
+    Ok(Source { name: upload_source("audio"), version: None, bytes: Some(audio.len() as u64) })
+}
+
 /// Whether an id can name the files of a job.
 fn is_name(id: &str) -> bool {
     let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
@@ -181,7 +193,7 @@ fn is_name(id: &str) -> bool {
 }
 
 /// With or without `data:` before it, and with line ends in it or not.
-pub(super) fn decode(text: &str) -> Result<Vec<u8>> {
+fn decode(text: &str) -> Result<Vec<u8>> {
     let text = text.split_once(";base64,").map_or(text, |(_, data)| data);
     let text: String = text.split_ascii_whitespace().collect();
     let wrong = "audio_base64 is not base64 text (RFC 4648, with padding)";

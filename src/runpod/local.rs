@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
 use serde_json::{Value, json};
 
-use super::accept::decode;
-use crate::app::{App, Source};
+use super::accept::Asked;
+use crate::app::App;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::job::{FrontDoor, JobState};
+use crate::job::JobState;
 use crate::queue::{new_id, unix_now_ms};
-use crate::runpod_payload::{self, Audio, Failure, Input};
+use crate::runpod_payload::{self, Failure, Input};
 use crate::shutdown::Shutdown;
-use crate::storage::upload_source;
 
 const LOOK: Duration = Duration::from_millis(200);
 const WORKER: &str = "local";
@@ -29,30 +27,23 @@ pub struct Tested {
 /// # Errors
 /// `Config` where that is no job.
 pub fn test(config: &Config, text: &str, asked: &Shutdown) -> Result<Tested> {
-    let job: Value = serde_json::from_str(text)
+    let mut job: Value = serde_json::from_str(text)
         .map_err(|error| Error::Config(format!("the test input is no JSON, {{\"input\": {{…}}}}: {error}")))?;
-    let input = job.get("input").filter(|input| !input.is_null());
-    let input = input.ok_or_else(|| Error::Config("the test input has no input: {\"input\": {…}}".to_owned()))?;
-    let input = Input::parse(input.clone())?;
+    if job.get("input").is_none_or(Value::is_null) {
+        return Err(Error::Config("the test input has no input: {\"input\": {…}}".to_owned()));
+    }
+    // What makes no job is said before the model is loaded.
+    Input::parse(job["input"].clone())?;
     let app = App::start(config, "runpod", true, asked)?;
-    let tested = submit(&app, input).and_then(|id| ended(&app, &id, asked));
+    let tested = submit(&app, &mut job, config.max_audio_bytes).and_then(|id| ended(&app, &id, asked));
     app.shut_down(Duration::ZERO)?;
     tested
 }
 
-fn submit(app: &App, input: Input) -> Result<String> {
+fn submit(app: &App, job: &mut Value, max_audio_bytes: u64) -> Result<String> {
     let (intake, id) = (app.intake(), new_id());
     let mut incoming = intake.storage.uploads().receive(&id);
-    let source = match &input.audio {
-        Audio::Address(address) => Source::address(address)?,
-        Audio::Base64(text) => {
-            let audio = decode(text)?;
-            std::fs::write(incoming.path(), &audio).map_err(|error| anyhow!("cannot store the recording: {error}"))?;
-            incoming.complete()?;
-            Source { name: upload_source("audio"), version: None, bytes: Some(audio.len() as u64) }
-        }
-    };
-    let mut draft = intake.new_job(id, FrontDoor::Runpod, source, input.options, None)?;
+    let mut draft = Asked::read(job, intake)?.draft(intake, id, max_audio_bytes, &mut incoming)?;
     draft.job.owner = Some(intake.process_id.clone());
     let submitted = intake.submit(draft)?;
     incoming.keep();

@@ -78,6 +78,25 @@ fn a_stored_object_that_is_no_recording_fails_its_invocation() {
 }
 
 #[test]
+fn what_else_a_notification_tells_of_is_done_before_its_failure_is_told() {
+    let bucket = "lambda-some";
+    let function = function(bucket, &[("S3_ALLOWED_BUCKETS", bucket)]);
+    put(bucket, "in/page.mp3", &fixture("page.html.mp3"));
+    put(bucket, "in/talk.wav", &fixture("sample.wav"));
+    let mut told = stored(bucket, "in/page.mp3", "1");
+    let mut tell = |bucket: &str, key: &str| {
+        let record = stored(bucket, key, "1")["Records"][0].take();
+        told["Records"].as_array_mut().unwrap().push(record);
+    };
+    tell("of-someone-else", "in/talk.wav");
+    tell(bucket, "in/talk.wav");
+    let error = function.invoke(told, LONG).result.expect_err("two are no jobs");
+    assert!(error["errorMessage"].as_str().unwrap().contains("S3_ALLOWED_BUCKETS"), "{error}");
+    let states = "select state, count(*) from job_history group by 1 order by 1";
+    assert_eq!(function.sql(states), json!([["completed", 1], ["failed", 1]]));
+}
+
+#[test]
 fn of_a_batch_with_one_bad_file_one_failure_is_reported() {
     let bucket = "lambda-batch";
     let function = function(bucket, &[]);

@@ -34,3 +34,24 @@ fn a_test_input_that_is_none_or_fails_ends_with_one() {
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert!(ended == Some(1) && shown["error"].as_str().unwrap().contains("not_audio"), "{shown}");
 }
+
+#[test]
+fn a_test_input_is_read_as_one_from_runpod_is() {
+    let whisperq = Whisperq::new();
+    let mut input = sample();
+    input["model"] = json!("large-v3");
+    // Too long for an argument.
+    let run = |input: &Value| {
+        std::fs::write(whisperq.path("test_input.json"), input.to_string()).unwrap();
+        code(&whisperq, &["runpod"])
+    };
+    let (ended, shown) = run(&json!({"input": input}));
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(ended, Some(0));
+    assert!(shown["output"]["warnings"].to_string().contains("large-v3"), "{shown}");
+    assert_eq!(run(&json!({"input": sample(), "s3Config": {"accessId": 7}})), (Some(1), String::new()));
+    let too_long = ["runpod", "--test-input", r#"{"input": {"audio_base64": "bm8gYXVkaW8gYXQgYWxs"}}"#];
+    let output = whisperq.command(&too_long).envs([("WORKER_COUNT", "1"), ("MAX_AUDIO_BYTES", "5")]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("MAX_AUDIO_BYTES"));
+}

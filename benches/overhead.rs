@@ -5,6 +5,8 @@
 #[expect(dead_code, reason = "no words are compared here")]
 #[path = "support/mod.rs"]
 mod support;
+#[path = "support/bare.rs"]
+mod bare;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,17 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use whisper_rs::{FullParams, SamplingStrategy, WhisperContext, WhisperContextParameters};
-use whisperq::audio::{SAMPLE_RATE, SHORT_CHUNK_SECONDS};
+use whisperq::audio::SHORT_CHUNK_SECONDS;
 
 use support::Recording;
-
-/// As whisperq chooses it on a CPU.
-const MARGIN_POSITIONS: usize = 128;
-const STEP_POSITIONS: usize = 16;
-const LEAST_POSITIONS: usize = 512;
-const FULL_POSITIONS: usize = 1500;
-const SAMPLES_PER_POSITION: usize = SAMPLE_RATE as usize / 50;
 
 fn main() -> ExitCode {
     let given: BTreeMap<String, String> = std::env::args()
@@ -37,7 +31,7 @@ fn main() -> ExitCode {
     println!("{} chunks, {threads} threads", chunks.len());
     let mut ratios = Vec::new();
     for round in 0..rounds {
-        let bare = bare(&path, &chunks, threads);
+        let bare = alone(&path, &chunks, threads);
         let (ours, retried) = ours(Path::new(&given["program"]), &audio, model);
         ratios.push(ours / bare);
         println!(
@@ -51,37 +45,13 @@ fn main() -> ExitCode {
 }
 
 /// Milliseconds in whisper.cpp, one call per chunk.
-fn bare(model: &Path, chunks: &[Vec<f32>], threads: usize) -> f64 {
-    let mut context = WhisperContextParameters::new();
-    context.use_gpu(false).flash_attn(false);
-    let context = WhisperContext::new_with_params(model, context).unwrap();
-    let mut state = context.create_state().unwrap();
+fn alone(model: &Path, chunks: &[Vec<f32>], threads: usize) -> f64 {
+    let mut state = bare::load(model);
     let begun = Instant::now();
     for samples in chunks {
-        state.full(params(samples.len(), threads), samples).unwrap();
+        state.full(bare::greedy(samples.len(), threads), samples).unwrap();
     }
     begun.elapsed().as_secs_f64() * 1000.0
-}
-
-fn params(samples: usize, threads: usize) -> FullParams<'static, 'static> {
-    let mut params = FullParams::new(SamplingStrategy::Greedy { best_of: 5 });
-    params.set_language(Some("en"));
-    params.set_n_threads(i32::try_from(threads).unwrap());
-    params.set_audio_ctx(i32::try_from(window(samples)).unwrap());
-    params.set_no_context(true);
-    params.set_n_max_text_ctx(0);
-    params.set_suppress_blank(true);
-    params.set_suppress_nst(true);
-    params.set_print_progress(false);
-    params.set_print_realtime(false);
-    params.set_print_timestamps(false);
-    params
-}
-
-fn window(samples: usize) -> usize {
-    let needed = samples.div_ceil(SAMPLES_PER_POSITION) + MARGIN_POSITIONS;
-    let stepped = needed.div_ceil(STEP_POSITIONS) * STEP_POSITIONS;
-    if stepped >= FULL_POSITIONS { 0 } else { stepped.max(LEAST_POSITIONS) }
 }
 
 /// The same by the program, from its `chunks`; and how many it heard a second time.

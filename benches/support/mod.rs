@@ -12,14 +12,19 @@ pub(crate) struct Recording {
 
 impl Recording {
     pub(crate) fn read(path: &Path) -> Self {
+        let samples = Self::samples(path);
+        let spoken = words(&std::fs::read_to_string(path.with_extension("txt")).unwrap());
+        Self { samples, spoken }
+    }
+
+    pub(crate) fn samples(path: &Path) -> Vec<f32> {
         let mut samples = Vec::new();
         let mut sink = |block: &[f32]| {
             samples.extend_from_slice(block);
             Ok(())
         };
         audio::decode(path, &Limits { max_audio_ms: u64::MAX }, &mut sink).unwrap();
-        let spoken = words(&std::fs::read_to_string(path.with_extension("txt")).unwrap());
-        Self { samples, spoken }
+        samples
     }
 
     /// As they are spooled.

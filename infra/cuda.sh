@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds whisperq for NVIDIA GPUs on a machine that has neither GPU nor CUDA: the toolkit comes from PyPI. The binary needs
-# an x86-64 CPU with AVX2, libcublas 13, libcudart 13 and, to use a GPU, its driver. `make cuda` calls this.
+# an x86-64 CPU with AVX2, libgomp 1, libcublas 13, libcudart 13 and, to use a GPU, its driver. `make cuda` calls this.
 #
 # CUDA_ARCHITECTURES: compute capabilities, as CMake names them; each adds about half an hour on two cores.
 # TOOLKIT_DIR: where the toolkit goes (2 GB).

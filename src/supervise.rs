@@ -89,6 +89,17 @@ pub fn follow_parent(parent: u32) -> Result<()> {
     Ok(())
 }
 
+/// Starts this very program once more in the place of this process, with one more variable in its environment: for those that
+/// a library reads before `main`. Returns only where that is not possible.
+pub fn start_over_with(name: &str, value: &str) -> anyhow::Error {
+    let mut args = std::env::args_os();
+    let typed = args.next().unwrap_or_default();
+    match std::env::current_exe() {
+        Ok(program) => Command::new(program).arg0(typed).args(args).env(name, value).exec().into(),
+        Err(error) => error.into(),
+    }
+}
+
 /// Lets this process have as many files open as the system allows it, and returns that number: the usual limit is for
 /// programs with a handful of connections.
 pub fn raise_file_limit() -> Result<u64> {

@@ -15,7 +15,7 @@ use whisperq::whisper::{Attention, Engine, Listening, Model};
 
 use crate::support::{fixture, model, samples, word_error_rate};
 
-/// The engine's threads wait for each other by spinning, which tests side by side must not do to each other.
+/// Tests run side by side and would only be in each other's way with more.
 const THREADS: usize = 1;
 
 fn loaded() -> Model {
@@ -93,6 +93,14 @@ fn words_are_whole_and_in_order_of_time() {
     assert!(words.iter().all(|word| word.start_ms <= word.end_ms && word.probability > 0.0));
     assert!(words.windows(2).all(|pair| pair[0].end_ms <= pair[1].start_ms), "{words:?}");
     assert!(words.last().unwrap().end_ms > 1_500, "the words are spread over the recording: {words:?}");
+}
+
+#[test]
+fn the_text_is_the_same_however_many_threads_compute_it() {
+    let (model, speech) = (loaded(), samples(&fixture("sample.mp3")));
+    let heard = [1, 2, 3].map(|threads| run(&mut model.engine(threads).unwrap(), &speech, &Options::default()));
+    assert!(!text(&heard[0]).is_empty());
+    assert_eq!((&heard[1], &heard[2]), (&heard[0], &heard[0]), "to the last digit");
 }
 
 #[test]

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use whisperq::audio::{self, Limits, SAMPLE_RATE};
 use whisperq::config::Config;
@@ -101,14 +100,6 @@ impl Whisperq {
         self.furnished(Command::new(PROGRAM), args)
     }
 
-    /// The same on one core, so that its engine computes with one thread: those of one engine spin while they wait for each
-    /// other, and several processes with as many threads as there are cores each hardly get on.
-    pub(crate) fn command_on_one_core(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("taskset");
-        command.args(["--cpu-list", &next_core().to_string(), PROGRAM]);
-        self.furnished(command, args)
-    }
-
     fn furnished(&self, mut command: Command, args: &[&str]) -> Command {
         let inherited = std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME");
         command.env_clear().envs(inherited).args(args);
@@ -132,21 +123,6 @@ impl Whisperq {
     pub(crate) fn sql(&self, sql: &str) -> Vec<serde_json::Value> {
         serde_json::from_str(&self.output(&["sql", sql, "--format", "json"])).unwrap()
     }
-}
-
-/// The cores that tests may use, in turn.
-fn next_core() -> usize {
-    static TURN: AtomicUsize = AtomicUsize::new(0);
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
-    let cores: Vec<usize> = allowed.trim().split(',').flat_map(cores_of).collect();
-    cores[TURN.fetch_add(1, Ordering::Relaxed) % cores.len()]
-}
-
-/// Of `3` or `4-7`.
-fn cores_of(span: &str) -> std::ops::RangeInclusive<usize> {
-    let (first, last) = span.split_once('-').unwrap_or((span, span));
-    first.parse().unwrap()..=last.parse().unwrap()
 }
 
 /// Wrong, missing and surplus words of `heard` over the words of `spoken`; case and punctuation do not count.

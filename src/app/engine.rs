@@ -9,7 +9,7 @@ use crate::models::ModelFile;
 use crate::queue::{self, WorkerState};
 use crate::spool::Spool;
 use crate::transcribe::Transcribe;
-use crate::whisper::Model;
+use crate::whisper::{Cores, Model};
 use crate::worker::Worker;
 
 /// The models of the process, each loaded by the first thread that wants it; the reason, where that failed.
@@ -25,7 +25,7 @@ pub(super) struct EngineThread {
     pub(super) instance: usize,
     pub(super) gpu: Option<usize>,
     pub(super) device: String,
-    pub(super) threads: usize,
+    pub(super) cores: Arc<Cores>,
     pub(super) failed: Arc<AtomicUsize>,
 }
 
@@ -50,7 +50,7 @@ impl EngineThread {
             worker: self.worker.clone(),
             spool: self.spool.clone(),
             lane: self.lane.clone(),
-            engine: Box::new(model.engine(self.threads)?),
+            engine: Box::new(model.engine_sharing(self.cores.clone())?),
         };
         self.report(WorkerState::Ready, None);
         self.worker.queue.wake().notify();
@@ -73,10 +73,4 @@ impl EngineThread {
             tracing::error!(worker = self.worker.slot.worker_id(), %error, "cannot record the state of the worker");
         }
     }
-}
-
-/// Computing threads of each engine: the cores are shared out, and a GPU needs only one or two beside it.
-pub(super) fn engine_threads(workers: usize) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    (cores / workers).clamp(1, 8)
 }

@@ -29,7 +29,7 @@ use crate::runpod_platform::Platform;
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
 use crate::storage::{self, Storage, parse_bucket};
-use crate::whisper::{self, Demand};
+use crate::whisper::{self, Cores, Demand};
 use crate::worker::{Slot, Worker};
 pub use deliverers::open_platform;
 pub use events::{Taken, TakenJob, Upload, new_upload, upload_refused};
@@ -254,6 +254,7 @@ impl Builder<'_> {
         let gpus = whisper::gpus();
         let instances = self.instances(&gpus);
         let models: Arc<engine::Models> = Arc::new((0..instances).map(|_| OnceLock::new()).collect());
+        let cores = Cores::new(Cores::of_machine());
         let mut threads = Vec::new();
         for n in 0..self.config.worker_count {
             let name = format!("gpu-{n}");
@@ -268,7 +269,12 @@ impl Builder<'_> {
                 instance,
                 gpu,
                 device: gpu.map_or_else(|| "cpu".to_owned(), |gpu| format!("{} #{gpu}", gpus[gpu].name)),
-                threads: engine::engine_threads(self.config.worker_count),
+                // Beside a GPU a thread has little to compute, and its neighbours nothing to gain from its cores.
+                cores: if gpus.is_empty() {
+                    cores.clone()
+                } else {
+                    Cores::new(Cores::of_machine() / self.config.worker_count)
+                },
                 failed: failed.clone(),
             };
             threads.push(spawn(name, move || thread.run())?);

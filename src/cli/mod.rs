@@ -24,8 +24,9 @@ use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, LogFormat, Secret};
+use crate::config::{self, Config, LogFormat, Secret};
 use crate::error::{Error, Result};
+use crate::supervise::start_over_with;
 
 /// Exit codes, part of the contract.
 const FAILED: u8 = 1;
@@ -36,6 +37,11 @@ const DEFAULT_LOG: &str = "whisperq=warn";
 const SERVICE_LOG: &str = "whisperq=info";
 /// At their most detailed these crates log what they sign, session tokens in it, so RUST_LOG cannot ask them for that.
 const TALKATIVE: &str = "aws_";
+/// How often a thread of the engine looks whether its neighbours are done before it sleeps. By itself libgomp looks for
+/// milliseconds, in which it keeps a neighbour from the core that it waits for: four programs on two cores took ten times as long.
+const SPIN_COUNT: (&str, &str) = ("GOMP_SPINCOUNT", "1000");
+/// The other variable that decides the same.
+const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
 /// Whisper transcription through a queue that loses nothing.
 #[derive(Parser)]
@@ -107,7 +113,10 @@ fn dispatch_usual() -> Result<Done> {
 
 fn dispatch(command: Command) -> Result<Done> {
     match command {
-        Command::Transcribe(args) => transcribe::run(args, start()?),
+        Command::Transcribe(args) => {
+            bound_spinning();
+            transcribe::run(args, start()?)
+        }
         Command::Serve(args) => serve::run(&args, &start_service()?),
         Command::Lambda(args) => lambda::run(&args, &start_service()?),
         Command::Runpod(args) => runpod::run(&args, &start_service()?),
@@ -131,9 +140,19 @@ fn start() -> Result<Config> {
 }
 
 fn start_service() -> Result<Config> {
+    bound_spinning();
     let config = Config::from_env()?;
     start_logging(&config, SERVICE_LOG)?;
     Ok(config)
+}
+
+/// Before anything else: it begins the program anew, since libgomp reads its variables before `main`.
+fn bound_spinning() {
+    let (name, value) = SPIN_COUNT;
+    if cfg!(target_os = "linux") && !config::has_any(&[name, WAIT_POLICY]) {
+        // Where that is not possible the engine is slower beside others, and that is all.
+        let _ = start_over_with(name, value);
+    }
 }
 
 /// The key for a server that is asked without `--api-key`: where it runs on this machine, it reads the same setting.

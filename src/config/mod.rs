@@ -128,6 +128,11 @@ pub fn system_paths() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| SYSTEM_PATHS.iter().any(|path| name == path))
 }
 
+/// Whether the process's environment has one of these, for variables that are not ours.
+pub fn has_any(names: &[&str]) -> bool {
+    names.iter().any(|name| std::env::var_os(name).is_some())
+}
+
 impl Config {
     /// Reads the process's own environment.
     pub fn from_env() -> Result<Self> {

@@ -2,6 +2,7 @@
 //! queues or files of audio.
 
 mod attempts;
+mod cores;
 mod devices;
 mod listening;
 mod params;
@@ -11,7 +12,7 @@ mod text;
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use anyhow::{Context, anyhow};
 use flate2::Compression;
@@ -22,6 +23,7 @@ use crate::audio::{SAMPLE_RATE, samples_to_ms};
 use crate::error::{Error, Result};
 use crate::transcript::{ChunkRequest, ChunkText, Control, Segment, Transcriber};
 use attempts::Judge;
+pub use cores::Cores;
 pub use devices::{Demand, Device, fitting_instances, gpus};
 pub use listening::Listening;
 use listening::{States, Window, Windows};
@@ -72,12 +74,16 @@ impl Model {
 
     /// An engine of its own for one thread, computing with `threads` threads.
     pub fn engine(&self, threads: usize) -> Result<Engine<'_>> {
+        self.engine_sharing(Cores::new(threads))
+    }
+
+    /// The same, computing with its part of `cores`.
+    pub fn engine_sharing(&self, cores: Arc<Cores>) -> Result<Engine<'_>> {
         let mut states = States::new(&self.context);
         // Fails here, at the start, rather than at the first chunk.
         states.reserve()?;
-        let parameters = Parameters::new(threads);
-        let (windows, listening) = (self.windows, Listening::default());
-        Ok(Engine { context: &self.context, states, parameters, windows, listening })
+        let (parameters, windows, listening) = (Parameters::default(), self.windows, Listening::default());
+        Ok(Engine { context: &self.context, states, cores, parameters, windows, listening })
     }
 }
 
@@ -85,6 +91,7 @@ impl Model {
 pub struct Engine<'m> {
     context: &'m WhisperContext,
     states: States<'m>,
+    cores: Arc<Cores>,
     parameters: Parameters,
     windows: Windows,
     listening: Listening,
@@ -92,6 +99,9 @@ pub struct Engine<'m> {
 
 impl Transcriber for Engine<'_> {
     fn transcribe(&mut self, request: &ChunkRequest<'_>, control: &Control) -> Result<ChunkText> {
+        let cores = self.cores.clone();
+        let share = cores.share();
+        self.parameters.compute_with(share.threads);
         let samples = cleaned(request.samples);
         // Language detection hears what the call before heard, so it must always be everything. Words are timed by the
         // probabilities of timestamps, which a trimmed window shifts: by 420 ms for one word in 22 of a clear recording.

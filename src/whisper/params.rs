@@ -107,29 +107,29 @@ impl Settings {
     }
 }
 
-/// Builds the parameters of calls, for one thread.
+/// Builds the parameters of one engine's calls.
+#[derive(Default)]
 pub(super) struct Parameters {
-    threads: i32,
+    threads: usize,
     templates: HashMap<(Option<String>, Search), FullParams<'static, 'static>>,
 }
 
 impl Parameters {
-    pub(super) fn new(threads: usize) -> Self {
-        Self { threads: i32::try_from(threads).unwrap_or(1), templates: HashMap::new() }
+    /// Has the next calls computed by so many threads.
+    pub(super) fn compute_with(&mut self, threads: usize) {
+        self.threads = threads;
     }
 
     pub(super) fn threads(&self) -> usize {
-        usize::try_from(self.threads).unwrap_or(1)
+        self.threads
     }
 
     pub(super) fn build<'p>(&mut self, settings: &Settings, prompt: &'p [i32]) -> FullParams<'static, 'p> {
         let key = (settings.language.clone(), settings.search);
-        let threads = self.threads;
-        let template = self
-            .templates
-            .entry(key)
-            .or_insert_with_key(|(language, search)| template(language.as_deref(), *search, threads));
+        let template =
+            self.templates.entry(key).or_insert_with_key(|(language, search)| template(language.as_deref(), *search));
         let mut params: FullParams<'static, 'p> = template.clone();
+        params.set_n_threads(i32::try_from(self.threads).unwrap_or(1));
         params.set_audio_ctx(settings.window.audio_ctx());
         params.set_translate(settings.translate);
         params.set_token_timestamps(settings.word_timestamps);
@@ -146,7 +146,7 @@ impl Parameters {
     }
 }
 
-fn template(language: Option<&str>, search: Search, threads: i32) -> FullParams<'static, 'static> {
+fn template(language: Option<&str>, search: Search) -> FullParams<'static, 'static> {
     let mut params = FullParams::new(match search {
         Search::Greedy { best_of } => SamplingStrategy::Greedy { best_of },
         Search::Beam { size } => SamplingStrategy::BeamSearch { beam_size: size, patience: -1.0 },
@@ -154,7 +154,6 @@ fn template(language: Option<&str>, search: Search, threads: i32) -> FullParams<
     // The string is copied at once; its lifetime in the signature is not real.
     let owned: Option<&'static str> = language.and_then(crate::job::language::parse);
     params.set_language(owned);
-    params.set_n_threads(threads);
     params.set_no_context(true);
     params.set_suppress_blank(true);
     params.set_suppress_nst(true);

@@ -120,3 +120,16 @@ fn two_hundred_uploads_at_once_are_all_accepted() {
         service.get("/system").json()["jobs"].as_object().unwrap().values().filter_map(|n| n.as_u64()).sum::<u64>();
     assert_eq!(jobs, CLIENTS as u64);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_of_the_engine_sleep_soon_while_they_wait_unless_its_owner_has_decided() {
+    let variables_of = |service: &Service| {
+        let environment = std::fs::read(format!("/proc/{}/environ", service.child.id())).unwrap();
+        let variables = String::from_utf8(environment).unwrap();
+        variables.split('\0').filter(|one| one.contains("OMP")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(variables_of(&Service::start(&[])), ["GOMP_SPINCOUNT=1000"]);
+    let own = ("OMP_WAIT_POLICY", "passive");
+    assert_eq!(variables_of(&Service::start(&[own])), ["OMP_WAIT_POLICY=passive"]);
+}

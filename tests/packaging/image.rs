@@ -97,6 +97,12 @@ fn the_hub_finds_the_same_image_a_handler_and_a_readme() {
 }
 
 #[test]
+fn every_image_has_the_library_that_the_engine_shares_its_work_out_with() {
+    assert!(read("runpod/Dockerfile").contains(" libgomp1"));
+    assert!(read("infra/Dockerfile").contains(" libgomp "));
+}
+
+#[test]
 fn every_image_is_built_with_the_settings_of_the_engine() {
     for image in ["runpod/Dockerfile", "infra/Dockerfile"] {
         assert!(read(image).contains("\nCOPY .cargo .cargo\n"), "{image}");

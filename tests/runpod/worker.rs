@@ -31,7 +31,7 @@ impl Worker {
 
     pub(crate) fn start_in(whisperq: Whisperq, environment: &[(&str, String)], settings: &[(&str, &str)]) -> Self {
         // Without a command, as the image does it.
-        let mut command = whisperq.command_on_one_core(&[]);
+        let mut command = whisperq.command(&[]);
         command.env("WORKER_COUNT", "1").env("RUST_LOG", "whisperq=warn").stdout(Stdio::null());
         // No test asks the real hub for a model that it has hidden.
         command.env("HF_ENDPOINT", format!("http://{NOBODY}"));

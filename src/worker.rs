@@ -16,7 +16,7 @@ use crate::shutdown::Shutdown;
 use crate::transcript::Control;
 
 /// How long an idle thread sleeps before it looks again without a wake-up, for work that another process queued.
-const POLL: Duration = Duration::from_millis(500);
+pub const POLL: Duration = Duration::from_millis(500);
 /// Pause after the database refused, before the same is tried again.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 

@@ -98,6 +98,15 @@ fn the_transcript_is_the_same_with_one_worker_and_with_four_with_one_model_and_w
     assert_four_workers_at_once(&whisperq);
 }
 
+#[test]
+fn a_recording_of_one_chunk_loads_the_model_once_whatever_the_number_of_workers() {
+    let whisperq = Whisperq::new();
+    let mut command = whisperq.command(&["transcribe", &sample()]);
+    let output = command.env("RUST_LOG", "debug").env("WORKER_COUNT", "4").output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(log.matches("whisper_model_load: loading model").count(), 1, "{log}");
+}
+
 /// The chunks of the last job were claimed by four workers, and at one moment all four had one.
 fn assert_four_workers_at_once(whisperq: &Whisperq) {
     let overlaps = whisperq.sql(

@@ -10,10 +10,13 @@ use crate::queue::{self, WorkerState};
 use crate::spool::Spool;
 use crate::transcribe::Transcribe;
 use crate::whisper::{Cores, Model};
-use crate::worker::Worker;
+use crate::worker::{POLL, Worker};
 
 /// The models of the process, each loaded by the first thread that wants it; the reason, where that failed.
 pub(super) type Models = Vec<OnceLock<Result<Model, String>>>;
+
+/// So many chunks must wait before a thread that starts on demand loads its model: the first is taken before that is done.
+const WORTH_A_MODEL: u32 = 2;
 
 /// One transcribing thread before its model is loaded.
 pub(super) struct EngineThread {
@@ -27,10 +30,12 @@ pub(super) struct EngineThread {
     pub(super) device: String,
     pub(super) cores: Arc<Cores>,
     pub(super) failed: Arc<AtomicUsize>,
+    /// Loads its model once there is work for it, so that it is not in the way of the thread that has some already.
+    pub(super) on_demand: bool,
 }
 
 impl EngineThread {
-    /// Loads the model, or waits for the thread that shares it, then works until shutdown.
+    /// Loads the model, or waits for the thread that shares it, then works until shutdown. On demand it may do nothing.
     pub(super) fn run(self) {
         if let Err(error) = self.work() {
             tracing::error!(worker = self.worker.slot.worker_id(), %error, "the worker could not start");
@@ -41,6 +46,9 @@ impl EngineThread {
     }
 
     fn work(&self) -> Result<()> {
+        if self.on_demand && !self.wait_for_work()? {
+            return Ok(());
+        }
         self.report(WorkerState::Loading, None);
         let model = self.models[self.instance]
             .get_or_init(|| Model::load(&self.model.path, self.gpu).map_err(|error| error.to_string()))
@@ -57,6 +65,20 @@ impl EngineThread {
         self.worker.run(|| transcribe.step());
         self.report(WorkerState::Stopped, None);
         Ok(())
+    }
+
+    /// Until there is work for one more thread, or one has failed whose work it could do; false on shutdown.
+    fn wait_for_work(&self) -> Result<bool> {
+        let queue = &self.worker.queue;
+        while !self.worker.shutdown.is_triggered() {
+            let seen = queue.wake().seen();
+            let failed = self.failed.load(Ordering::Relaxed) > 0;
+            if failed || queue.has_queued("transcribe", &self.lane, WORTH_A_MODEL)? {
+                return Ok(true);
+            }
+            queue.wake().wait(seen, POLL);
+        }
+        Ok(false)
     }
 
     fn report(&self, state: WorkerState, error: Option<&str>) {

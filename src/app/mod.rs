@@ -276,6 +276,8 @@ impl Builder<'_> {
                     Cores::new(Cores::of_machine() / self.config.worker_count)
                 },
                 failed: failed.clone(),
+                // A command that ends soon may have less to do than it has threads.
+                on_demand: self.private && n > 0,
             };
             threads.push(spawn(name, move || thread.run())?);
         }

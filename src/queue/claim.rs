@@ -66,7 +66,8 @@ impl Queue {
         worker_id: &str,
         now_ms: i64,
     ) -> Result<Option<Claim>> {
-        if !self.has_work(kind, lane)? {
+        // A look without the right to write, so that idle threads leave the writer alone.
+        if !self.has_queued(kind, lane, 1)? {
             return Ok(None);
         }
         let (lane, process_id, worker_id) = (lane.to_owned(), process_id.to_owned(), worker_id.to_owned());
@@ -92,12 +93,13 @@ impl Queue {
 }
 
 impl Queue {
-    /// A look without the right to write, so that idle threads leave the writer alone.
-    fn has_work(&self, kind: &str, lane: &str) -> Result<bool> {
+    /// Whether at least so many tasks of `lane` wait to be claimed; `count` is 1 or more.
+    pub fn has_queued(&self, kind: &str, lane: &str, count: u32) -> Result<bool> {
         self.db.read(|conn| {
-            let mut probe =
-                conn.statement("select 1 from tasks where kind = ?1 and lane = ?2 and state = 'queued' limit 1")?;
-            Ok(probe.exists((kind, lane))?)
+            let mut probe = conn.statement(
+                "select 1 from tasks where kind = ?1 and lane = ?2 and state = 'queued' limit 1 offset ?3 - 1",
+            )?;
+            Ok(probe.exists((kind, lane, count))?)
         })
     }
 }

@@ -27,6 +27,19 @@ pub(super) fn lanes_do_not_mix() {
 }
 
 #[test]
+fn a_lane_tells_whether_so_many_tasks_wait_in_it() {
+    let bench = Bench::new();
+    bench.planned(2);
+    let queued = |lane: &str| [1, 2, 3].map(|count| bench.queue.has_queued("transcribe", lane, count).unwrap());
+    assert_eq!((queued(MODEL), queued("turbo")), ([true, true, false], [false; 3]));
+    let claim = bench.claim();
+    assert_eq!(queued(MODEL), [true, false, false], "what is claimed waits no more");
+    bench.finish(&claim);
+    bench.finish(&bench.claim());
+    assert_eq!(queued(MODEL), [false; 3]);
+}
+
+#[test]
 pub(super) fn a_higher_priority_goes_first_and_equals_go_in_order() {
     let bench = Bench::new();
     let jobs = [0, -1, 7, 0].map(|priority| bench.submit_as(|job| job.options.priority = Some(priority)));

@@ -130,7 +130,7 @@ pub fn system_paths() -> impl Iterator<Item = (OsString, OsString)> {
 
 /// Whether the process's environment has one of these, for variables that are not ours.
 pub fn has_any(names: &[&str]) -> bool {
-    names.iter().any(|name| std::env::var_os(name).is_some())
+    std::env::vars_os().any(|(set, _)| names.iter().any(|name| set == *name))
 }
 
 impl Config {

@@ -99,12 +99,19 @@ fn the_transcript_is_the_same_with_one_worker_and_with_four_with_one_model_and_w
 }
 
 #[test]
-fn a_recording_of_one_chunk_loads_the_model_once_whatever_the_number_of_workers() {
+fn four_workers_share_the_weights_and_those_without_work_do_not_start() {
     let whisperq = Whisperq::new();
-    let mut command = whisperq.command(&["transcribe", &sample()]);
-    let output = command.env("RUST_LOG", "debug").env("WORKER_COUNT", "4").output().unwrap();
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(log.matches("whisper_model_load: loading model").count(), 1, "{log}");
+    let long = whisperq.path("long.wav");
+    long_recording(&long, 60);
+    let models_and_states = |recording: &str| {
+        let mut command = whisperq.command(&["transcribe", recording]);
+        let output = command.env("RUST_LOG", "debug").env("WORKER_COUNT", "4").output().unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{log}");
+        ["whisper_model_load: loading model", "whisper_init_state: kv self"].map(|line| log.matches(line).count())
+    };
+    assert_eq!(models_and_states(&sample()), [1, 1], "there is one chunk");
+    assert_eq!(models_and_states(&long.display().to_string()), [1, 4], "there are more chunks than workers");
 }
 
 /// The chunks of the last job were claimed by four workers, and at one moment all four had one.

@@ -12,7 +12,8 @@ use crate::transcribe::Transcribe;
 use crate::whisper::{Cores, Model};
 use crate::worker::{POLL, Worker};
 
-/// The models of the process, each loaded by the first thread that wants it; the reason, where that failed.
+/// The loaded copies of the model, each loaded by the first thread that wants it; the reason, where that failed.
+/// Instance *k* is copy *k* modulo their number.
 pub(super) type Models = Vec<OnceLock<Result<Model, String>>>;
 
 /// So many chunks must wait before a thread that starts on demand loads its model: the first is taken before that is done.
@@ -50,7 +51,7 @@ impl EngineThread {
             return Ok(());
         }
         self.report(WorkerState::Loading, None);
-        let model = self.models[self.instance]
+        let model = self.models[self.instance % self.models.len()]
             .get_or_init(|| Model::load(&self.model.path, self.gpu).map_err(|error| error.to_string()))
             .as_ref()
             .map_err(|error| anyhow::anyhow!(error.clone()))?;

@@ -253,7 +253,9 @@ impl Builder<'_> {
     fn transcribe_threads(&self, slots: &mut Vec<Arc<Slot>>, failed: &Arc<AtomicUsize>) -> Result<Vec<JoinHandle<()>>> {
         let gpus = whisper::gpus();
         let instances = self.instances(&gpus);
-        let models: Arc<engine::Models> = Arc::new((0..instances).map(|_| OnceLock::new()).collect());
+        // Weights that only the CPU reads are the same for all instances, and quicker to read where there is one copy.
+        let copies = if gpus.is_empty() { 1 } else { instances };
+        let models: Arc<engine::Models> = Arc::new((0..copies).map(|_| OnceLock::new()).collect());
         let cores = Cores::new(Cores::of_machine());
         let mut threads = Vec::new();
         for n in 0..self.config.worker_count {

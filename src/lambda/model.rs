@@ -51,14 +51,15 @@ fn fetched(config: &Config, uri: &str) -> Result<PathBuf> {
 }
 
 fn check_memory(model: &ModelFile, config: &Config, memory_mib: u64) -> Result<()> {
-    let (instances, workers) = (config.model_instances, config.worker_count);
-    let needed_mib = Demand::new(&model.header, instances, workers).host_bytes().div_ceil(MIB);
+    let workers = config.worker_count;
+    // Without a GPU one copy of the weights serves them all.
+    let needed_mib = Demand::new(&model.header, 1, workers).host_bytes().div_ceil(MIB);
     if needed_mib <= memory_mib {
         return Ok(());
     }
     Err(Error::Config(format!(
-        "the function has {memory_mib} MiB of memory, and the model {} with WORKER_COUNT={workers} and \
-         MODEL_INSTANCES={instances} needs about {needed_mib} MiB ({} MiB of it the model itself): give the function \
+        "the function has {memory_mib} MiB of memory, and the model {} with WORKER_COUNT={workers} \
+         needs about {needed_mib} MiB ({} MiB of it the model itself): give the function \
          {needed_mib} MiB or more, lower WORKER_COUNT, or choose a smaller or quantized model",
         model.name,
         model.header.file_bytes.div_ceil(MIB),

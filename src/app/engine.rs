@@ -1,20 +1,16 @@
-//! One transcribing thread around its model: loads it, works, and records in which state it is. Which threads there are, and
-//! on which GPU, is decided in `mod`.
+//! One transcribing thread around its model: waits for it, works, and records in which state it is. Which threads there
+//! are is decided in `mod`, and on which GPU in `copies`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
+use super::copies::Copies;
 use crate::error::Result;
-use crate::models::ModelFile;
 use crate::queue::{self, WorkerState};
 use crate::spool::Spool;
 use crate::transcribe::Transcribe;
-use crate::whisper::{Cores, Model};
+use crate::whisper::Cores;
 use crate::worker::{POLL, Worker};
-
-/// The loaded copies of the model, each loaded by the first thread that wants it; the reason, where that failed.
-/// Instance *k* is copy *k* modulo their number.
-pub(super) type Models = Vec<OnceLock<Result<Model, String>>>;
 
 /// So many chunks must wait before a thread that starts on demand loads its model: the first is taken before that is done.
 const WORTH_A_MODEL: u32 = 2;
@@ -24,11 +20,8 @@ pub(super) struct EngineThread {
     pub(super) worker: Worker,
     pub(super) spool: Spool,
     pub(super) lane: String,
-    pub(super) model: ModelFile,
-    pub(super) models: Arc<Models>,
+    pub(super) copies: &'static Copies,
     pub(super) instance: usize,
-    pub(super) gpu: Option<usize>,
-    pub(super) device: String,
     pub(super) cores: Arc<Cores>,
     pub(super) failed: Arc<AtomicUsize>,
     /// Loads its model once there is work for it, so that it is not in the way of the thread that has some already.
@@ -51,10 +44,7 @@ impl EngineThread {
             return Ok(());
         }
         self.report(WorkerState::Loading, None);
-        let model = self.models[self.instance % self.models.len()]
-            .get_or_init(|| Model::load(&self.model.path, self.gpu).map_err(|error| error.to_string()))
-            .as_ref()
-            .map_err(|error| anyhow::anyhow!(error.clone()))?;
+        let model = self.copies.get(self.instance)?;
         let mut transcribe = Transcribe {
             worker: self.worker.clone(),
             spool: self.spool.clone(),
@@ -65,6 +55,8 @@ impl EngineThread {
         self.worker.queue.wake().notify();
         self.worker.run(|| transcribe.step());
         self.report(WorkerState::Stopped, None);
+        // The process ends, which frees its memory sooner than whisper.cpp does.
+        std::mem::forget(transcribe);
         Ok(())
     }
 
@@ -86,9 +78,9 @@ impl EngineThread {
         let worker = queue::WorkerRow {
             process_id: self.worker.process_id.clone(),
             worker_id: self.worker.slot.worker_id().to_owned(),
-            model: self.model.name.clone(),
+            model: self.copies.model().name.clone(),
             model_instance: self.instance,
-            device: self.device.clone(),
+            device: self.copies.device(self.instance),
             state,
             error: error.map(str::to_owned),
         };

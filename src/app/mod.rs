@@ -1,14 +1,15 @@
 //! The one place where everything is put together: database, queue, keeper, preparing and transcribing threads; and taken
 //! apart again in an order that loses nothing.
 
+mod copies;
 mod deliverers;
 mod engine;
 mod events;
 mod folders;
 mod intake;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,9 @@ use crate::runpod_platform::Platform;
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
 use crate::storage::{self, Storage, parse_bucket};
-use crate::whisper::{self, Cores, Demand};
+use crate::whisper::Cores;
 use crate::worker::{Slot, Worker};
+use copies::Copies;
 pub use deliverers::open_platform;
 pub use events::{Taken, TakenJob, Upload, new_upload, upload_refused};
 pub use folders::provide_model;
@@ -45,7 +47,7 @@ const DECODERS: usize = 2;
 /// A thread that does not stop within this when told to is not waited for.
 const DEAF: Duration = Duration::from_secs(3);
 /// How often a stopping process looks whether its threads have ended.
-const JOIN_LOOK: Duration = Duration::from_millis(10);
+const JOIN_LOOK: Duration = Duration::from_millis(1);
 
 /// A running whisperq.
 pub struct App {
@@ -106,6 +108,9 @@ impl App {
     ) -> Result<Self> {
         let signer = config.webhook_secret.as_ref().map(|secret| Signer::new(secret.reveal())).transpose()?;
         let model = models::locate(folders::model_places(config), &config.model_name)?;
+        // Before anything else that takes time: the first chunk waits for it.
+        let copies = Copies::new(config, model.clone());
+        let loading = copies.load_first()?;
         let queue = open_queue(config)?;
         let spool = Spool::open(config.spool_dir(), config.spool_max_bytes)?;
         let storage = open_storage(config)?;
@@ -117,7 +122,7 @@ impl App {
             storage,
             model,
             process_id: process.id().to_owned(),
-            device: if whisper::gpus().is_empty() { "cpu" } else { "cuda" },
+            device: if copies.on_cpu() { "cpu" } else { "cuda" },
             output_uri: config.output_uri.clone(),
             upload_bucket: config.upload_bucket.clone(),
         };
@@ -125,7 +130,7 @@ impl App {
         let failed_workers = Arc::new(AtomicUsize::new(0));
         let mut slots = Vec::new();
         let mut workers = builder.prepare_threads(&mut slots)?;
-        workers.extend(builder.transcribe_threads(&mut slots, &failed_workers)?);
+        workers.extend(builder.transcribe_threads(copies, &mut slots, &failed_workers)?);
         if !private {
             workers.extend(builder.deliver_threads(signer.as_ref(), &mut slots)?);
         }
@@ -135,6 +140,7 @@ impl App {
         }
         let keeper_stop = Shutdown::default();
         let keeper = builder.keeper_thread(slots.clone(), keeper_stop.clone())?;
+        workers.extend(loading.into_thread());
         let (shutdown, worker_count) = (shutdown.clone(), config.worker_count);
         Ok(Self {
             intake,
@@ -250,29 +256,24 @@ impl Builder<'_> {
         spawn(name, move || prepare.worker.run(|| prepare.step()))
     }
 
-    fn transcribe_threads(&self, slots: &mut Vec<Arc<Slot>>, failed: &Arc<AtomicUsize>) -> Result<Vec<JoinHandle<()>>> {
-        let gpus = whisper::gpus();
-        let instances = self.instances(&gpus);
-        // Weights that only the CPU reads are the same for all instances, and quicker to read where there is one copy.
-        let copies = if gpus.is_empty() { 1 } else { instances };
-        let models: Arc<engine::Models> = Arc::new((0..copies).map(|_| OnceLock::new()).collect());
+    fn transcribe_threads(
+        &self,
+        copies: &'static Copies,
+        slots: &mut Vec<Arc<Slot>>,
+        failed: &Arc<AtomicUsize>,
+    ) -> Result<Vec<JoinHandle<()>>> {
         let cores = Cores::new(Cores::of_machine());
         let mut threads = Vec::new();
         for n in 0..self.config.worker_count {
             let name = format!("gpu-{n}");
-            let instance = n % instances;
-            let gpu = (!gpus.is_empty()).then(|| instance % gpus.len());
             let thread = engine::EngineThread {
                 worker: self.worker(&name, slots),
                 spool: self.spool.clone(),
-                lane: queue::transcribe_lane(&self.intake.model.name, self.owner()),
-                model: self.intake.model.clone(),
-                models: models.clone(),
-                instance,
-                gpu,
-                device: gpu.map_or_else(|| "cpu".to_owned(), |gpu| format!("{} #{gpu}", gpus[gpu].name)),
+                lane: queue::transcribe_lane(&copies.model().name, self.owner()),
+                copies,
+                instance: copies.instance_of(n),
                 // Beside a GPU a thread has little to compute, and its neighbours nothing to gain from its cores.
-                cores: if gpus.is_empty() {
+                cores: if copies.on_cpu() {
                     cores.clone()
                 } else {
                     Cores::new(Cores::of_machine() / self.config.worker_count)
@@ -284,25 +285,6 @@ impl Builder<'_> {
             threads.push(spawn(name, move || thread.run())?);
         }
         Ok(threads)
-    }
-
-    fn instances(&self, gpus: &[whisper::Device]) -> usize {
-        let wanted = self.config.model_instances;
-        if gpus.is_empty() {
-            if cfg!(feature = "cuda") {
-                tracing::warn!("this build is for GPUs but sees none: the engine runs on the CPU, many times slower");
-            }
-            return wanted;
-        }
-        if wanted < gpus.len() {
-            tracing::warn!("MODEL_INSTANCES={wanted} leaves some of the {} GPUs without a model", gpus.len());
-        }
-        let demand = Demand::new(&self.intake.model.header, wanted, self.config.worker_count);
-        let (instances, warning) = whisper::fitting_instances(&demand, gpus);
-        if let Some(warning) = warning {
-            tracing::warn!("{warning}");
-        }
-        instances
     }
 
     fn keeper_thread(&self, slots: Vec<Arc<Slot>>, stop: Shutdown) -> Result<JoinHandle<()>> {

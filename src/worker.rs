@@ -18,7 +18,7 @@ use crate::transcript::Control;
 /// How long an idle thread sleeps before it looks again without a wake-up, for work that another process queued.
 pub const POLL: Duration = Duration::from_millis(500);
 /// Pause after the database refused, before the same is tried again.
-const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+pub const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a step found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The copies of the model in memory: how many, on which GPU each, and loading them. Who computes with them is `engine`'s
 //! business.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use anyhow::anyhow;
@@ -22,21 +22,22 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    /// Nothing is loaded yet. What will be stays loaded: the end of the process frees it sooner than whisper.cpp does.
-    pub(super) fn new(config: &Config, model: ModelFile) -> &'static Self {
+    /// Nothing is loaded yet.
+    pub(super) fn new(config: &Config, model: ModelFile) -> Arc<Self> {
         let gpus = whisper::gpus();
         let instances = instances(config, &model, &gpus);
         // Weights that only the CPU reads are the same for all instances, and quicker to read where there is one copy.
         let copies = if gpus.is_empty() { 1 } else { instances };
         let loaded = (0..copies).map(|_| OnceLock::new()).collect();
-        Box::leak(Box::new(Self { model, gpus, instances, loaded }))
+        Arc::new(Self { model, gpus, instances, loaded })
     }
 
     /// Begins to load the copy that is used first: what a program does meanwhile, its first chunk need not wait for.
-    pub(super) fn load_first(&'static self) -> Result<Loading> {
-        let thread = spawn("load".to_owned(), || {
+    pub(super) fn load_first(self: &Arc<Self>) -> Result<Loading> {
+        let copies = self.clone();
+        let thread = spawn("load".to_owned(), move || {
             // Whoever asks for the copy is told if it could not be loaded.
-            let _ = self.get(0);
+            let _ = copies.get(0);
         })?;
         Ok(Loading(Some(thread)))
     }
@@ -74,7 +75,7 @@ impl Copies {
     }
 }
 
-/// A copy that is being loaded. Dropping it waits: a process must not end while whisper.cpp is at work.
+/// A copy that is being loaded. Dropping it waits, so that a start that fails does not end the process under whisper.cpp.
 pub(super) struct Loading(Option<JoinHandle<()>>);
 
 impl Loading {

@@ -10,26 +10,23 @@ use crate::queue::{self, WorkerState};
 use crate::spool::Spool;
 use crate::transcribe::Transcribe;
 use crate::whisper::Cores;
-use crate::worker::{POLL, Worker};
-
-/// So many chunks must wait before a thread that starts on demand loads its model: the first is taken before that is done.
-const WORTH_A_MODEL: u32 = 2;
+use crate::worker::{DATABASE_PAUSE, POLL, Worker};
 
 /// One transcribing thread before its model is loaded.
 pub(super) struct EngineThread {
     pub(super) worker: Worker,
     pub(super) spool: Spool,
     pub(super) lane: String,
-    pub(super) copies: &'static Copies,
+    pub(super) copies: Arc<Copies>,
     pub(super) instance: usize,
     pub(super) cores: Arc<Cores>,
     pub(super) failed: Arc<AtomicUsize>,
-    /// Loads its model once there is work for it, so that it is not in the way of the thread that has some already.
-    pub(super) on_demand: bool,
+    /// So many chunks must wait before it asks for its model, so that it is not in the way of the threads that have work.
+    pub(super) starts_at: u32,
 }
 
 impl EngineThread {
-    /// Loads the model, or waits for the thread that shares it, then works until shutdown. On demand it may do nothing.
+    /// Waits until it is needed and the model is loaded, then works until shutdown.
     pub(super) fn run(self) {
         if let Err(error) = self.work() {
             tracing::error!(worker = self.worker.slot.worker_id(), %error, "the worker could not start");
@@ -40,7 +37,7 @@ impl EngineThread {
     }
 
     fn work(&self) -> Result<()> {
-        if self.on_demand && !self.wait_for_work()? {
+        if self.starts_at > 0 && !self.wait_for_work() {
             return Ok(());
         }
         self.report(WorkerState::Loading, None);
@@ -55,23 +52,30 @@ impl EngineThread {
         self.worker.queue.wake().notify();
         self.worker.run(|| transcribe.step());
         self.report(WorkerState::Stopped, None);
-        // The process ends, which frees its memory sooner than whisper.cpp does.
-        std::mem::forget(transcribe);
+        if self.copies.on_cpu() {
+            // The process ends, which frees its memory sooner than whisper.cpp does; what is on a GPU is not left to that.
+            std::mem::forget(transcribe.engine);
+            std::mem::forget(self.copies.clone());
+        }
         Ok(())
     }
 
     /// Until there is work for one more thread, or one has failed whose work it could do; false on shutdown.
-    fn wait_for_work(&self) -> Result<bool> {
-        let queue = &self.worker.queue;
-        while !self.worker.shutdown.is_triggered() {
+    fn wait_for_work(&self) -> bool {
+        let (queue, shutdown) = (&self.worker.queue, &self.worker.shutdown);
+        while !shutdown.is_triggered() {
             let seen = queue.wake().seen();
             let failed = self.failed.load(Ordering::Relaxed) > 0;
-            if failed || queue.has_queued("transcribe", &self.lane, WORTH_A_MODEL)? {
-                return Ok(true);
+            match queue.has_queued("transcribe", &self.lane, self.starts_at) {
+                Ok(enough) if enough || failed => return true,
+                Ok(_) => queue.wake().wait(seen, POLL),
+                Err(error) => {
+                    tracing::error!(worker = self.worker.slot.worker_id(), %error, "cannot look for work; trying again");
+                    shutdown.wait(DATABASE_PAUSE);
+                }
             }
-            queue.wake().wait(seen, POLL);
         }
-        Ok(false)
+        false
     }
 
     fn report(&self, state: WorkerState, error: Option<&str>) {

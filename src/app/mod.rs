@@ -108,11 +108,11 @@ impl App {
     ) -> Result<Self> {
         let signer = config.webhook_secret.as_ref().map(|secret| Signer::new(secret.reveal())).transpose()?;
         let model = models::locate(folders::model_places(config), &config.model_name)?;
-        // Before anything else that takes time: the first chunk waits for it.
-        let copies = Copies::new(config, model.clone());
-        let loading = copies.load_first()?;
         let queue = open_queue(config)?;
         let spool = Spool::open(config.spool_dir(), config.spool_max_bytes)?;
+        // As soon as little is left that could refuse to start: the first chunk waits for it.
+        let copies = Copies::new(config, model.clone());
+        let loading = copies.load_first()?;
         let storage = open_storage(config)?;
         let process = queue.register(command, unix_now_ms())?;
         crash::watch(process.crash_file())?;
@@ -130,7 +130,7 @@ impl App {
         let failed_workers = Arc::new(AtomicUsize::new(0));
         let mut slots = Vec::new();
         let mut workers = builder.prepare_threads(&mut slots)?;
-        workers.extend(builder.transcribe_threads(copies, &mut slots, &failed_workers)?);
+        workers.extend(builder.transcribe_threads(&copies, &mut slots, &failed_workers)?);
         if !private {
             workers.extend(builder.deliver_threads(signer.as_ref(), &mut slots)?);
         }
@@ -258,11 +258,11 @@ impl Builder<'_> {
 
     fn transcribe_threads(
         &self,
-        copies: &'static Copies,
+        copies: &Arc<Copies>,
         slots: &mut Vec<Arc<Slot>>,
         failed: &Arc<AtomicUsize>,
     ) -> Result<Vec<JoinHandle<()>>> {
-        let cores = Cores::new(Cores::of_machine());
+        let cores = Cores::new(Cores::available());
         let mut threads = Vec::new();
         for n in 0..self.config.worker_count {
             let name = format!("gpu-{n}");
@@ -270,17 +270,17 @@ impl Builder<'_> {
                 worker: self.worker(&name, slots),
                 spool: self.spool.clone(),
                 lane: queue::transcribe_lane(&copies.model().name, self.owner()),
-                copies,
+                copies: copies.clone(),
                 instance: copies.instance_of(n),
                 // Beside a GPU a thread has little to compute, and its neighbours nothing to gain from its cores.
                 cores: if copies.on_cpu() {
                     cores.clone()
                 } else {
-                    Cores::new(Cores::of_machine() / self.config.worker_count)
+                    Cores::new(Cores::available() / self.config.worker_count)
                 },
                 failed: failed.clone(),
                 // A command that ends soon may have less to do than it has threads.
-                on_demand: self.private && n > 0,
+                starts_at: if self.private && n > 0 { n as u32 + 1 } else { 0 },
             };
             threads.push(spawn(name, move || thread.run())?);
         }

@@ -66,7 +66,7 @@ pub struct System {
 #[derive(Clone, Debug, Serialize)]
 pub struct Health {
     pub status: &'static str,
-    /// Copies of the model that are loaded.
+    /// Copies of the model that the workers use; on a CPU they are one in memory.
     pub model_instances: i64,
     /// Workers that are ready for work or at it.
     pub active_workers: i64,

@@ -23,7 +23,7 @@ impl Cores {
     }
 
     /// All that this process may use.
-    pub fn of_machine() -> usize {
+    pub fn available() -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
 

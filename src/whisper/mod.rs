@@ -169,9 +169,10 @@ impl Engine<'_> {
             Err(WhisperError::GenericError(OUT_OF_MEMORY)) => {
                 // The memory behind it is gone: dropping it would free it a second time.
                 std::mem::forget(state);
-                return Err(
-                    anyhow!("the engine ran out of memory: lower MODEL_INSTANCES, WORKER_COUNT or beam_size").into()
-                );
+                return Err(anyhow!(
+                    "the engine ran out of memory: lower WORKER_COUNT, beam_size or, on a GPU, MODEL_INSTANCES"
+                )
+                .into());
             }
             Err(WhisperError::GenericError(code)) if ABORTED.contains(&code) && control.is_aborted() => {
                 self.states.put_back(window, state);

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{Error as IoError, Read};
 use std::os::fd::IntoRawFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 
 use anyhow::Context;
 use libc::c_int;
@@ -24,13 +24,60 @@ const NUMBER_BYTES: usize = 8;
 const NO_FILE: c_int = -1;
 /// In place of an attempt: the first one is 1.
 const NO_ATTEMPT: i64 = 0;
+/// More than a process has threads that hold tasks; what has no place is not found by name.
+const MOST_NAMES: usize = 128;
+/// In place of a name, and the name of every thread where the system tells none.
+const NO_NAME: u64 = 0;
+#[cfg(target_os = "linux")]
+const THREAD_NAME_BYTES: usize = 16;
 
 /// Opened beforehand: a handler may write, but should do little else.
 static FILE: AtomicI32 = AtomicI32::new(NO_FILE);
 
 thread_local! {
     // Made by the compiler and never destroyed, so that a handler can read it at any moment.
-    static IN_HAND: (AtomicI64, AtomicI64) = const { (AtomicI64::new(0), AtomicI64::new(NO_ATTEMPT)) };
+    static IN_HAND: Hand = const { Hand::new() };
+}
+
+/// The same by the name of the thread: on Linux the threads that an engine starts have that of the one that called it.
+static BY_NAME: [Named; MOST_NAMES] =
+    [const { Named { name: AtomicU64::new(NO_NAME), hand: Hand::new() } }; MOST_NAMES];
+
+struct Named {
+    name: AtomicU64,
+    hand: Hand,
+}
+
+/// What a thread works on, if anything.
+struct Hand {
+    task: AtomicI64,
+    attempt: AtomicI64,
+}
+
+impl Named {
+    fn is(&self, name: u64) -> bool {
+        self.name.load(Ordering::SeqCst) == name
+    }
+}
+
+impl Hand {
+    const fn new() -> Self {
+        Self { task: AtomicI64::new(0), attempt: AtomicI64::new(NO_ATTEMPT) }
+    }
+
+    fn hold(&self, held: Option<Held>) {
+        // A signal in between must not find the one with another's other.
+        self.attempt.store(NO_ATTEMPT, Ordering::SeqCst);
+        if let Some(held) = held {
+            self.task.store(held.task, Ordering::SeqCst);
+            self.attempt.store(held.attempt, Ordering::SeqCst);
+        }
+    }
+
+    fn held(&self) -> Option<Held> {
+        let attempt = self.attempt.load(Ordering::SeqCst);
+        (attempt != NO_ATTEMPT).then(|| Held { task: self.task.load(Ordering::SeqCst), attempt })
+    }
 }
 
 /// An attempt at a task, as the file names it.
@@ -44,7 +91,7 @@ pub struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Culprit {
     Task(Held),
-    /// A thread that holds no task, as one that the engine started for itself.
+    /// A thread that holds no task, and was started by none that does as far as the system tells.
     Unknown,
 }
 
@@ -66,14 +113,14 @@ pub fn unwatch() {
 
 /// Says what the calling thread works on.
 pub fn hold(held: Option<Held>) {
-    IN_HAND.with(|(task, attempt)| {
-        // A signal in between must not find the one with another's other.
-        attempt.store(NO_ATTEMPT, Ordering::SeqCst);
-        if let Some(held) = held {
-            task.store(held.task, Ordering::SeqCst);
-            attempt.store(held.attempt, Ordering::SeqCst);
-        }
-    });
+    IN_HAND.with(|hand| hand.hold(held));
+    let name = thread_name();
+    let free = |named: &Named| named.name.compare_exchange(NO_NAME, name, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    if name != NO_NAME
+        && let Some(named) = BY_NAME.iter().find(|named| named.is(name) || free(named))
+    {
+        named.hand.hold(held);
+    }
 }
 
 /// What killed the process that had `path` watched; `None` where it did not kill itself.
@@ -110,12 +157,28 @@ extern "C" fn on_fatal_signal(signal: c_int) {
 /// Runs in the handler: no allocation, no lock, no panic.
 fn leave_record() {
     let file = FILE.load(Ordering::SeqCst);
-    let load = |number: &AtomicI64| number.load(Ordering::SeqCst);
-    let (task, attempt) = IN_HAND.with(|(task, attempt)| (load(task), load(attempt)));
     if file == NO_FILE {
         return;
     }
-    let record = [task.to_ne_bytes(), attempt.to_ne_bytes()];
+    let name = thread_name();
+    let by_name = || BY_NAME.iter().find(|named| named.is(name)).and_then(|named| named.hand.held());
+    let nothing = Held { task: 0, attempt: NO_ATTEMPT };
+    let held = IN_HAND.with(Hand::held).or_else(by_name).unwrap_or(nothing);
+    let record = [held.task.to_ne_bytes(), held.attempt.to_ne_bytes()];
     // SAFETY: POSIX allows it in a handler, and the record is that long. Where it fails nobody is blamed.
     unsafe { libc::write(file, record.as_ptr().cast(), RECORD_BYTES) };
+}
+
+/// The calling thread's name as a number; a handler may ask for it.
+#[cfg(target_os = "linux")]
+fn thread_name() -> u64 {
+    let mut name = [0_u8; THREAD_NAME_BYTES];
+    // SAFETY: the system writes at most so many bytes, the last of them a zero.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    name.iter().fold(NO_NAME, |number, &byte| number.wrapping_mul(31).wrapping_add(u64::from(byte)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn thread_name() -> u64 {
+    NO_NAME
 }

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
+use std::thread::Builder;
 use std::time::Duration;
 
 use whisperq::crash;
@@ -29,6 +30,8 @@ const SIGABRT: i32 = 6;
 /// How a thread ends its process.
 const ABORT: &str = "abort";
 const OVERFLOW: &str = "overflow";
+/// As `ABORT`, but by a thread that the one with the task has started.
+const HELPER: &str = "helper";
 /// As `ABORT`, but by a thread that has no task any more.
 const IDLE: &str = "idle";
 
@@ -55,6 +58,17 @@ fn the_task_that_kills_its_process_is_blamed_alone_and_fails_its_job_the_second_
 
     (1..JOBS).for_each(|_| bench.finish(&bench.claim()));
     jobs[1..].iter().for_each(|id| bench.assert_state(id, JobState::Completed));
+}
+
+#[test]
+fn a_thread_that_the_engine_started_blames_the_task_it_was_started_for() {
+    let bench = Bench::new();
+    (0..JOBS).for_each(|_| drop(bench.planned(1)));
+    let me = bench.queue.register("test", NOW).unwrap();
+    assert_eq!(run(&bench, HELPER), Some(SIGABRT));
+    assert_eq!(bench.queue.recover_dead(me.id(), NOW).unwrap(), JOBS);
+    let blamed = if cfg!(target_os = "linux") { "1/0 0/1 0/1" } else { "0/1 0/1 0/1" };
+    assert_eq!(counts(&bench), blamed);
 }
 
 #[test]
@@ -196,11 +210,13 @@ fn crash_here(how: &str) {
     std::thread::scope(|scope| {
         for (n, claim) in claims.iter().enumerate() {
             let (worker, at_work) = (worker(&queue, &process, n), &at_work);
-            scope.spawn(move || {
+            let thread = Builder::new().name(worker.slot.worker_id().to_owned());
+            let act = move || {
                 work(&worker, claim, at_work, if n == 0 { how } else { "wait" });
                 // Only the thread that has finished its task comes here.
                 std::process::abort();
-            });
+            };
+            drop(thread.spawn_scoped(scope, act).unwrap());
         }
     });
 }
@@ -224,6 +240,8 @@ fn work(worker: &Worker, claim: &Claim, at_work: &Barrier, how: &str) {
         match how {
             ABORT => std::process::abort(),
             OVERFLOW => drop(overflow(0)),
+            // Without a name of its own.
+            HELPER => drop(Builder::new().spawn(|| std::process::abort()).unwrap().join()),
             IDLE => {}
             _ => std::thread::sleep(LONG),
         }

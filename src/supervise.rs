@@ -1,5 +1,6 @@
 //! The process around the process: it runs the program as its child, hands on the requests to stop, and starts the child
-//! again when it died. An engine that aborts takes its whole process along; this is what brings that back.
+//! again when it died. An engine that aborts takes its whole process along; this is what brings that back. Also how a program
+//! begins anew with another environment.
 
 use std::ffi::OsString;
 use std::os::unix::process::{CommandExt, ExitStatusExt, parent_id};

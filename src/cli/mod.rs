@@ -149,9 +149,10 @@ fn start_service() -> Result<Config> {
 /// Before anything else: it begins the program anew, since libgomp reads its variables before `main`.
 fn bound_spinning() {
     let (name, value) = SPIN_COUNT;
-    if cfg!(target_os = "linux") && !config::has_any(&[name, WAIT_POLICY]) {
-        // Where that is not possible the engine is slower beside others, and that is all.
-        let _ = start_over_with(name, value);
+    if cfg!(all(target_os = "linux", target_env = "gnu")) && !config::has_any(&[name, WAIT_POLICY]) {
+        let error = start_over_with(name, value);
+        // Only the engine is slower for it, and only beside others.
+        report(&format!("warning: cannot restart with {name}={value}: {error}"));
     }
 }
 

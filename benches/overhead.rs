@@ -1,5 +1,6 @@
 //! Engine time of a recording's chunks in whisperq with one worker, against a bare loop of whisper-rs over the same chunks
-//! with the same parameters. The figures and the command are in benches/README.md.
+//! with the same parameters; and against whisperq's engine alone, to tell what the difference is made of. The figures and
+//! the command are in benches/README.md.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints its figures, and stops where it fails")]
 
 #[expect(dead_code, reason = "no words are compared here")]
@@ -14,9 +15,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
+use support::{Recording, median};
 use whisperq::audio::SHORT_CHUNK_SECONDS;
-
-use support::Recording;
+use whisperq::job::Options;
+use whisperq::transcript::{ChunkRequest, Control, Transcriber};
+use whisperq::whisper::Model;
 
 fn main() -> ExitCode {
     let given: BTreeMap<String, String> = std::env::args()
@@ -32,30 +35,59 @@ fn main() -> ExitCode {
     let mut ratios = Vec::new();
     for round in 0..rounds {
         let bare = alone(&path, &chunks, threads);
-        let (ours, retried) = ours(Path::new(&given["program"]), &audio, model);
-        ratios.push(ours / bare);
-        println!(
-            "{round}: bare {bare:.0} ms, whisperq {ours:.0} ms, {:.3} times; chunks tried again {retried}",
-            ours / bare
-        );
+        let engine = engine(&path, &chunks, threads);
+        let ours = ours(Path::new(&given["program"]), &audio, model);
+        assert_eq!(ours.len(), chunks.len());
+        let settled = |ms: f64, chunk: &Chunk| if chunk.settled { ms } else { 0.0 };
+        let ours_settled: f64 = ours.iter().map(|chunk| settled(chunk.ms, chunk)).sum();
+        let engine_settled: f64 = engine.iter().zip(&ours).map(|(&ms, chunk)| settled(ms, chunk)).sum();
+        assert!(engine_settled > 0.0, "too short: every chunk was begun before the recording was decoded");
+        let (bare, engine) = (bare.iter().sum::<f64>(), engine.iter().sum::<f64>());
+        let ours: f64 = ours.iter().map(|chunk| chunk.ms).sum();
+        ratios.push([ours / bare, engine / bare, ours_settled / engine_settled]);
+        println!("{round}: bare {bare:.0} ms, the engine with its second tries {engine:.0} ms, whisperq {ours:.0} ms");
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("median {:.3}", ratios[ratios.len() / 2]);
+    let middle = |n: usize| median(&ratios.iter().map(|row| row[n]).collect::<Vec<_>>());
+    println!("whisperq to bare: median {:.3}", middle(0));
+    println!("the engine to bare: median {:.3}", middle(1));
+    println!("whisperq to the engine, once the recording is decoded: median {:.3}", middle(2));
     ExitCode::SUCCESS
 }
 
 /// Milliseconds in whisper.cpp, one call per chunk.
-fn alone(model: &Path, chunks: &[Vec<f32>], threads: usize) -> f64 {
+fn alone(model: &Path, chunks: &[Vec<f32>], threads: usize) -> Vec<f64> {
     let mut state = bare::load(model);
-    let begun = Instant::now();
-    for samples in chunks {
+    let call = |samples: &Vec<f32>| {
+        let begun = Instant::now();
         state.full(bare::greedy(samples.len(), threads), samples).unwrap();
-    }
-    begun.elapsed().as_secs_f64() * 1000.0
+        begun.elapsed().as_secs_f64() * 1000.0
+    };
+    chunks.iter().map(call).collect()
 }
 
-/// The same by the program, from its `chunks`; and how many it heard a second time.
-fn ours(program: &Path, audio: &Path, model: &str) -> (f64, f64) {
+/// The same by whisperq's engine without anything around it: it hears a doubtful chunk a second time.
+fn engine(model: &Path, chunks: &[Vec<f32>], threads: usize) -> Vec<f64> {
+    let model = Model::load(model, None).unwrap();
+    let mut engine = model.engine(threads).unwrap();
+    let (options, control) = (Options::default(), Control::default());
+    let call = |samples: &Vec<f32>| {
+        let request = ChunkRequest { samples, language: Some("en"), translate: false, prompt: None, options: &options };
+        let begun = Instant::now();
+        engine.transcribe(&request, &control).unwrap();
+        begun.elapsed().as_secs_f64() * 1000.0
+    };
+    chunks.iter().map(call).collect()
+}
+
+/// A chunk of the program's.
+struct Chunk {
+    ms: f64,
+    /// Begun when the recording was decoded, so that the cores were the engine's.
+    settled: bool,
+}
+
+/// The same by the program, from its `chunks`.
+fn ours(program: &Path, audio: &Path, model: &str) -> Vec<Chunk> {
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &[&OsStr]| {
         let mut command = Command::new(program);
@@ -65,11 +97,12 @@ fn ours(program: &Path, audio: &Path, model: &str) -> (f64, f64) {
         String::from_utf8(output.stdout).unwrap()
     };
     run(&["transcribe".as_ref(), audio.as_os_str()]);
-    let number = |sql: &str| -> f64 {
-        let table = run(&["sql", "--format", "csv", sql].map(OsStr::new));
-        table.lines().nth(1).unwrap().parse().unwrap()
+    let sql = "select engine_ms, started_at_ms > (select finished_at_ms from chunks where kind = 'prepare')
+               from chunks where kind = 'transcribe' and outcome = 'done' order by seq";
+    let table = run(&["sql", "--format", "csv", sql].map(OsStr::new));
+    let chunk = |row: &str| {
+        let (ms, settled) = row.split_once(',').unwrap();
+        Chunk { ms: ms.parse().unwrap(), settled: settled == "1" }
     };
-    let sum = "select sum(engine_ms) from chunks where kind = 'transcribe' and outcome = 'done'";
-    let warm = "select count(distinct seq) from segments where temperature > 0";
-    (number(sum), number(warm))
+    table.lines().skip(1).map(chunk).collect()
 }

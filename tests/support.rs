@@ -97,10 +97,7 @@ impl Whisperq {
 
     /// The command, with nothing of the surrounding environment but the path and the home folder.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        self.furnished(Command::new(PROGRAM), args)
-    }
-
-    fn furnished(&self, mut command: Command, args: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
         let inherited = std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME");
         command.env_clear().envs(inherited).args(args);
         command.env("DATA_DIR", self.path("data")).env("MODEL_NAME", MODEL).env("MODEL_DIR", model_dir());

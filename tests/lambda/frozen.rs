@@ -19,12 +19,7 @@ pub(super) const SHORT: Duration = Duration::from_secs(4);
 /// Seconds of a recording that takes several times as long as that on two idle cores.
 pub(super) const LONGER: usize = 400;
 
-const SETTINGS: [(&str, &str); 3] = [
-    ("LEASE_SECONDS", "3"),
-    ("LAMBDA_MARGIN_MS", "2000"),
-    // On two cores each engine then has one thread, and none that waits for another in vain on a busy machine.
-    ("WORKER_COUNT", "2"),
-];
+const SETTINGS: [(&str, &str); 2] = [("LEASE_SECONDS", "3"), ("LAMBDA_MARGIN_MS", "2000")];
 
 fn recording(seconds: usize) -> Vec<u8> {
     let whisperq = Whisperq::new();

@@ -27,7 +27,7 @@ fn service(proxy: &Proxy) -> Service {
     let mut settings: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let endpoint = proxy.url();
     settings.extend([("AWS_ENDPOINT_URL_S3", endpoint.as_str()), ("S3_FORCE_PATH_STYLE", "true")]);
-    // So that the engine has one thread for each: several wait for each other by spinning, on a busy machine for long.
+    // Each takes memory of its own with its first chunk.
     settings.push(("WORKER_COUNT", "2"));
     Service::start(&settings)
 }

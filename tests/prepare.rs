@@ -129,6 +129,39 @@ fn a_recording_becomes_chunks_with_their_samples() {
 }
 
 #[test]
+fn a_short_recording_is_decoded_between_the_chunks_of_a_long_one() {
+    let house = House::new();
+    let path = house.folder.path().join("long.wav");
+    long_recording(&path, 90);
+    // With one turn for both.
+    let turn = house.prepare.turns.take(&mut || Ok(())).unwrap();
+    let second = preparing(&house.queue, &house.spool, house.prepare.decoder.clone());
+    let second = Prepare { turns: house.prepare.turns.clone(), ..second };
+    let at_work = |count: i64| {
+        let running = "select count(*) from tasks where kind = 'prepare' and state = 'running'";
+        while house.queue.db().read(|conn| Ok(conn.query_row(running, [], |row| row.get::<_, i64>(0))?)).unwrap()
+            < count
+        {
+            std::thread::yield_now();
+        }
+    };
+    let long = house.submit(&path, Options::default());
+    std::thread::scope(|scope| {
+        scope.spawn(|| house.work());
+        at_work(1);
+        let short = house.submit(&fixture("sample.wav"), Options::default());
+        let shorter = scope.spawn(|| {
+            assert_eq!(second.step().unwrap(), Outcome::Worked);
+            house.job(&long).audio_seconds
+        });
+        at_work(2);
+        drop(turn);
+        assert_eq!(shorter.join().unwrap(), None, "the long one is not done");
+        assert!(house.job(&short).audio_seconds.is_some());
+    });
+}
+
+#[test]
 fn what_holds_no_speech_is_left_out_unless_all_is_wanted() {
     let house = House::new();
     let path = house.folder.path().join("silence.wav");

@@ -186,6 +186,14 @@ impl Queued<'_> {
         let chunk = Chunk { start_sample, ..chunk };
         self.prepare.worker.queue.add_chunks(self.claim.task, vec![chunk], self.order, unix_now_ms())?;
         self.added += 1;
+        self.pass_on()
+    }
+
+    /// Lets others decode who wait for it.
+    fn pass_on(&mut self) -> Result<()> {
+        if let Some(turn) = self.turn.take() {
+            self.turn = Some(self.prepare.turns.pass_on(turn, &mut || go_on(self.control))?);
+        }
         Ok(())
     }
 

@@ -1,6 +1,9 @@
-//! How many recordings are decoded at the same time: fewer than are fetched, because decoding takes a core.
+//! How many recordings are decoded at the same time: fewer than are fetched, because decoding takes a core. Who waits gets
+//! the next turn in the order of asking, and a turn is passed on after every chunk: a voice note does not wait until hours of
+//! other recordings are decoded.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Result;
@@ -10,8 +13,16 @@ const LOOK: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub struct Turns {
-    free: Mutex<usize>,
-    freed: Condvar,
+    line: Mutex<Line>,
+    moved: Condvar,
+}
+
+#[derive(Debug)]
+struct Line {
+    free: usize,
+    /// Those who wait, by the number that each has drawn.
+    waiting: VecDeque<u64>,
+    drawn: u64,
 }
 
 /// A turn; the next one gets it when this is dropped.
@@ -20,25 +31,47 @@ pub struct Turn<'a>(&'a Turns);
 
 impl Turns {
     pub fn new(count: usize) -> Self {
-        Self { free: Mutex::new(count), freed: Condvar::new() }
+        Self { line: Mutex::new(Line { free: count, waiting: VecDeque::new(), drawn: 0 }), moved: Condvar::new() }
     }
 
     /// Waits for a turn, calling `wait` again and again; its error ends the waiting.
     pub fn take(&self, wait: &mut dyn FnMut() -> Result<()>) -> Result<Turn<'_>> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
-            wait()?;
-            free = self.freed.wait_timeout(free, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        let mut line = self.line();
+        line.drawn += 1;
+        let number = line.drawn;
+        line.waiting.push_back(number);
+        while line.free == 0 || line.waiting.front() != Some(&number) {
+            if let Err(error) = wait() {
+                line.waiting.retain(|&waiting| waiting != number);
+                self.moved.notify_all();
+                return Err(error);
+            }
+            line = self.moved.wait_timeout(line, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
-        *free -= 1;
+        line.waiting.pop_front();
+        line.free -= 1;
+        self.moved.notify_all();
         Ok(Turn(self))
+    }
+
+    /// Lets those go first who wait by now, if any.
+    pub fn pass_on<'a>(&'a self, turn: Turn<'a>, wait: &mut dyn FnMut() -> Result<()>) -> Result<Turn<'a>> {
+        if self.line().waiting.is_empty() {
+            return Ok(turn);
+        }
+        drop(turn);
+        self.take(wait)
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.freed.notify_one();
+        self.0.line().free += 1;
+        self.0.moved.notify_all();
     }
 }
 
@@ -55,5 +88,25 @@ mod tests {
         assert!(matches!(turns.take(&mut give_up), Err(Error::Aborted)));
         drop(first);
         turns.take(&mut give_up).unwrap();
+    }
+
+    #[test]
+    fn a_turn_that_is_passed_on_comes_back_after_the_one_who_waited() {
+        let turns = Turns::new(1);
+        let order = Mutex::new(Vec::new());
+        let note = |name| order.lock().unwrap().push(name);
+        let first = turns.take(&mut || Ok(())).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _second = turns.take(&mut || Ok(())).unwrap();
+                note("second");
+            });
+            while turns.line().waiting.is_empty() {
+                std::thread::yield_now();
+            }
+            let _again = turns.pass_on(first, &mut || Ok(())).unwrap();
+            note("first again");
+        });
+        assert_eq!(*order.lock().unwrap(), ["second", "first again"]);
     }
 }

@@ -110,8 +110,6 @@ fn everything_is_in_the_database_file_when_a_command_has_ended() {
 #[test]
 fn four_workers_share_the_weights_and_those_without_work_do_not_start() {
     let whisperq = Whisperq::new();
-    let long = whisperq.path("long.wav");
-    long_recording(&long, 100);
     let models_and_states = |recording: &str| {
         let mut command = whisperq.command(&["transcribe", recording]);
         let output = command.env("RUST_LOG", "debug").env("WORKER_COUNT", "4").output().unwrap();
@@ -120,11 +118,14 @@ fn four_workers_share_the_weights_and_those_without_work_do_not_start() {
         ["whisper_model_load: loading model", "whisper_init_state: kv self"].map(|line| log.matches(line).count())
     };
     assert_eq!(models_and_states(&sample()), [1, 1], "there is one chunk");
-    let [models, states] = models_and_states(&long.display().to_string());
-    assert!(
-        models == 1 && states >= 4,
-        "{models} copies of the weights and {states} states for more chunks than workers"
-    );
+    let of_length = |seconds| {
+        let path = whisperq.path("long.wav");
+        long_recording(&path, seconds);
+        models_and_states(&path.display().to_string())
+    };
+    assert_eq!(of_length(16), [1, 2], "there are two chunks");
+    assert_eq!(of_length(100)[0], 1);
+    assert_four_workers_at_once(&whisperq);
 }
 
 /// The chunks of the last job were claimed by four workers, and at one moment all four had one.

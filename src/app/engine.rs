@@ -10,7 +10,32 @@ use crate::queue::{self, WorkerState};
 use crate::spool::Spool;
 use crate::transcribe::Transcribe;
 use crate::whisper::Cores;
-use crate::worker::{DATABASE_PAUSE, POLL, Worker};
+use crate::worker::{DATABASE_PAUSE, POLL, Slot, Worker};
+
+/// What the transcribing threads know of each other.
+pub(super) struct Crew {
+    slots: Vec<Arc<Slot>>,
+    /// Threads that work, or will when their model is loaded, or have failed at that.
+    started: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+impl Crew {
+    pub(super) fn new(slots: Vec<Arc<Slot>>) -> Arc<Self> {
+        Arc::new(Self { slots, started: AtomicUsize::new(0), failed: AtomicUsize::new(0) })
+    }
+
+    /// Whether none is left that could do anything.
+    pub(super) fn is_dead(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) >= self.slots.len()
+    }
+
+    /// How many have started and are free to take a chunk, or will be.
+    fn free(&self) -> usize {
+        let busy = self.slots.iter().filter(|slot| slot.held().is_some()).count();
+        self.started.load(Ordering::Relaxed).saturating_sub(self.failed.load(Ordering::Relaxed) + busy)
+    }
+}
 
 /// One transcribing thread before its model is loaded.
 pub(super) struct EngineThread {
@@ -20,9 +45,9 @@ pub(super) struct EngineThread {
     pub(super) copies: Arc<Copies>,
     pub(super) instance: usize,
     pub(super) cores: Arc<Cores>,
-    pub(super) failed: Arc<AtomicUsize>,
-    /// So many chunks must wait before it asks for its model, so that it is not in the way of the threads that have work.
-    pub(super) starts_at: u32,
+    pub(super) crew: Arc<Crew>,
+    /// The thread's number, where it starts once there is work for it and those before it: so it is not in their way.
+    pub(super) on_demand: Option<usize>,
 }
 
 impl EngineThread {
@@ -31,15 +56,17 @@ impl EngineThread {
         if let Err(error) = self.work() {
             tracing::error!(worker = self.worker.slot.worker_id(), %error, "the worker could not start");
             self.report(WorkerState::Failed, Some(&error.to_string()));
-            self.failed.fetch_add(1, Ordering::Relaxed);
+            self.crew.failed.fetch_add(1, Ordering::Relaxed);
             self.worker.queue.wake().notify();
         }
     }
 
     fn work(&self) -> Result<()> {
-        if self.starts_at > 0 && !self.wait_for_work() {
+        if self.on_demand.is_some_and(|number| !self.wait_for_work(number)) {
             return Ok(());
         }
+        self.crew.started.fetch_add(1, Ordering::Relaxed);
+        self.worker.queue.wake().notify();
         self.report(WorkerState::Loading, None);
         let model = self.copies.get(self.instance)?;
         let mut transcribe = Transcribe {
@@ -60,14 +87,14 @@ impl EngineThread {
         Ok(())
     }
 
-    /// Until there is work for one more thread, or one has failed whose work it could do; false on shutdown.
-    fn wait_for_work(&self) -> bool {
+    /// Until more chunks wait than the threads before this one can take; false on shutdown.
+    fn wait_for_work(&self, number: usize) -> bool {
         let (queue, shutdown) = (&self.worker.queue, &self.worker.shutdown);
         while !shutdown.is_triggered() {
             let seen = queue.wake().seen();
-            let failed = self.failed.load(Ordering::Relaxed) > 0;
-            match queue.has_queued("transcribe", &self.lane, self.starts_at) {
-                Ok(enough) if enough || failed => return true,
+            let next = self.crew.started.load(Ordering::Relaxed) >= number;
+            match queue.has_queued("transcribe", &self.lane, self.crew.free() + 1) {
+                Ok(enough) if enough && next => return true,
                 Ok(_) => queue.wake().wait(seen, POLL),
                 Err(error) => {
                     tracing::error!(worker = self.worker.slot.worker_id(), %error, "cannot look for work; trying again");

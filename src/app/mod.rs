@@ -9,7 +9,6 @@ mod folders;
 mod intake;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,6 +33,7 @@ use crate::whisper::Cores;
 use crate::worker::{Slot, Worker};
 use copies::Copies;
 pub use deliverers::open_platform;
+use engine::Crew;
 pub use events::{Taken, TakenJob, Upload, new_upload, upload_refused};
 pub use folders::provide_model;
 pub use intake::{Draft, Intake, Source};
@@ -46,6 +46,8 @@ const SMALL_FETCHERS: usize = 8;
 const DECODERS: usize = 2;
 /// A thread that does not stop within this when told to is not waited for.
 const DEAF: Duration = Duration::from_secs(3);
+/// Bytes in the name of a thread.
+const LONGEST_NAME: usize = 15;
 /// How often a stopping process looks whether its threads have ended.
 const JOIN_LOOK: Duration = Duration::from_millis(1);
 
@@ -58,8 +60,7 @@ pub struct App {
     keeper: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
     slots: Vec<Arc<Slot>>,
-    failed_workers: Arc<AtomicUsize>,
-    worker_count: usize,
+    crew: Arc<Crew>,
     outlet: Option<Arc<Outlet>>,
 }
 
@@ -127,10 +128,10 @@ impl App {
             upload_bucket: config.upload_bucket.clone(),
         };
         let builder = Builder { config, intake: &intake, spool: &spool, private, shutdown };
-        let failed_workers = Arc::new(AtomicUsize::new(0));
         let mut slots = Vec::new();
         let mut workers = builder.prepare_threads(&mut slots)?;
-        workers.extend(builder.transcribe_threads(&copies, &mut slots, &failed_workers)?);
+        let (engines, crew) = builder.transcribe_threads(&copies, &mut slots)?;
+        workers.extend(engines);
         if !private {
             workers.extend(builder.deliver_threads(signer.as_ref(), &mut slots)?);
         }
@@ -141,19 +142,8 @@ impl App {
         let keeper_stop = Shutdown::default();
         let keeper = builder.keeper_thread(slots.clone(), keeper_stop.clone())?;
         workers.extend(loading.into_thread());
-        let (shutdown, worker_count) = (shutdown.clone(), config.worker_count);
-        Ok(Self {
-            intake,
-            process,
-            shutdown,
-            keeper_stop,
-            keeper,
-            workers,
-            slots,
-            failed_workers,
-            worker_count,
-            outlet,
-        })
+        let shutdown = shutdown.clone();
+        Ok(Self { intake, process, shutdown, keeper_stop, keeper, workers, slots, crew, outlet })
     }
 
     /// For front doors.
@@ -163,7 +153,7 @@ impl App {
 
     /// Whether no worker is left that could do anything, because none could load its model.
     pub fn is_dead(&self) -> bool {
-        self.failed_workers.load(Ordering::Relaxed) >= self.worker_count
+        self.crew.is_dead()
     }
 
     /// Stops in order: no new claims; running work finishes within `grace`, then is stopped and given back; the process
@@ -260,14 +250,16 @@ impl Builder<'_> {
         &self,
         copies: &Arc<Copies>,
         slots: &mut Vec<Arc<Slot>>,
-        failed: &Arc<AtomicUsize>,
-    ) -> Result<Vec<JoinHandle<()>>> {
+    ) -> Result<(Vec<JoinHandle<()>>, Arc<Crew>)> {
+        let workers: Vec<Worker> =
+            (0..self.config.worker_count).map(|n| self.worker(&format!("gpu-{n}"), slots)).collect();
+        let crew = Crew::new(workers.iter().map(|worker| worker.slot.clone()).collect());
         let cores = Cores::new(Cores::available());
         let mut threads = Vec::new();
-        for n in 0..self.config.worker_count {
-            let name = format!("gpu-{n}");
+        for (n, worker) in workers.into_iter().enumerate() {
+            let name = worker.slot.worker_id().to_owned();
             let thread = engine::EngineThread {
-                worker: self.worker(&name, slots),
+                worker,
                 spool: self.spool.clone(),
                 lane: queue::transcribe_lane(&copies.model().name, self.owner()),
                 copies: copies.clone(),
@@ -278,13 +270,13 @@ impl Builder<'_> {
                 } else {
                     Cores::new(Cores::available() / self.config.worker_count)
                 },
-                failed: failed.clone(),
+                crew: crew.clone(),
                 // A command that ends soon may have less to do than it has threads.
-                starts_at: if self.private && n > 0 { n as u32 + 1 } else { 0 },
+                on_demand: (self.private && n > 0).then_some(n),
             };
             threads.push(spawn(name, move || thread.run())?);
         }
-        Ok(threads)
+        Ok((threads, crew))
     }
 
     fn keeper_thread(&self, slots: Vec<Arc<Slot>>, stop: Shutdown) -> Result<JoinHandle<()>> {
@@ -308,6 +300,7 @@ impl Builder<'_> {
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    debug_assert!(name.len() <= LONGEST_NAME, "{name}: the system cuts it off, and a crash is told by it");
     let thread = std::thread::Builder::new().name(name.clone()).spawn(run);
     Ok(thread.with_context(|| format!("cannot start the thread {name}"))?)
 }

@@ -94,12 +94,12 @@ impl Queue {
 
 impl Queue {
     /// Whether at least so many tasks of `lane` wait to be claimed; `count` is 1 or more.
-    pub fn has_queued(&self, kind: &str, lane: &str, count: u32) -> Result<bool> {
+    pub fn has_queued(&self, kind: &str, lane: &str, count: usize) -> Result<bool> {
         self.db.read(|conn| {
             let mut probe = conn.statement(
                 "select 1 from tasks where kind = ?1 and lane = ?2 and state = 'queued' limit 1 offset ?3 - 1",
             )?;
-            Ok(probe.exists((kind, lane, count))?)
+            Ok(probe.exists((kind, lane, count.cast_signed()))?)
         })
     }
 }

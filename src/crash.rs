@@ -1,5 +1,5 @@
-//! Whose work killed the process: when a thread ends it by a fault or an abort, the task in that thread's hands is left in
-//! a file, so that whoever takes over can blame this task alone and none of its neighbors. A process that dies in a thread
+//! Whose work killed the process: when a thread ends it by a fault or an abort, the task in its hands, or in those of the
+//! thread that started it, is left in a file, so that whoever takes over can blame this task alone and none of its neighbors. A process that dies in a thread
 //! without a task leaves only that; one that is killed from outside leaves the file empty.
 
 #![expect(unsafe_code, reason = "a handler of fatal signals is installed, and runs, by the rules of C")]
@@ -66,7 +66,7 @@ impl Hand {
     }
 
     fn hold(&self, held: Option<Held>) {
-        // A signal in between must not find the one with another's other.
+        // A signal to this thread in between must not find the one with another's other.
         self.attempt.store(NO_ATTEMPT, Ordering::SeqCst);
         if let Some(held) = held {
             self.task.store(held.task, Ordering::SeqCst);

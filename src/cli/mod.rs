@@ -151,7 +151,7 @@ fn bound_spinning() {
     let (name, value) = SPIN_COUNT;
     if cfg!(all(target_os = "linux", target_env = "gnu")) && !config::has_any(&[name, WAIT_POLICY]) {
         let error = start_over_with(name, value);
-        // Only the engine is slower for it, and only beside others.
+        // Only the engine is slower for it, and only beside others; and a closed pipe now ends the program, as after every exec.
         report(&format!("warning: cannot restart with {name}={value}: {error}"));
     }
 }

@@ -19,7 +19,8 @@ pub(super) const SHORT: Duration = Duration::from_secs(4);
 /// Seconds of a recording that takes several times as long as that on two idle cores.
 pub(super) const LONGER: usize = 400;
 
-const SETTINGS: [(&str, &str); 2] = [("LEASE_SECONDS", "3"), ("LAMBDA_MARGIN_MS", "2000")];
+/// Two chunks are in work when the function is frozen.
+const SETTINGS: [(&str, &str); 3] = [("LEASE_SECONDS", "3"), ("LAMBDA_MARGIN_MS", "2000"), ("WORKER_COUNT", "2")];
 
 fn recording(seconds: usize) -> Vec<u8> {
     let whisperq = Whisperq::new();

@@ -27,7 +27,7 @@ fn service(proxy: &Proxy) -> Service {
     let mut settings: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let endpoint = proxy.url();
     settings.extend([("AWS_ENDPOINT_URL_S3", endpoint.as_str()), ("S3_FORCE_PATH_STYLE", "true")]);
-    // Each takes memory of its own with its first chunk.
+    // More than the one that tests usually have, as a service does.
     settings.push(("WORKER_COUNT", "2"));
     Service::start(&settings)
 }

@@ -128,9 +128,9 @@ pub fn system_paths() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| SYSTEM_PATHS.iter().any(|path| name == path))
 }
 
-/// Whether the process's environment has one of these, for variables that are not ours. An empty one counts as unset.
+/// Whether the process's environment has one of these, for variables that are not ours.
 pub fn has_any(names: &[&str]) -> bool {
-    std::env::vars_os().any(|(set, value)| !value.is_empty() && names.iter().any(|name| set == *name))
+    std::env::vars_os().any(|(set, _)| names.iter().any(|name| set == *name))
 }
 
 impl Config {

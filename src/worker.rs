@@ -2,6 +2,7 @@
 //! step does is `prepare`'s and `transcribe`'s business.
 
 use std::any::Any;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,9 +17,9 @@ use crate::shutdown::Shutdown;
 use crate::transcript::Control;
 
 /// How long an idle thread sleeps before it looks again without a wake-up, for work that another process queued.
-pub const POLL: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(500);
 /// Pause after the database refused, before the same is tried again.
-pub const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a step found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,17 +83,24 @@ pub struct Worker {
 impl Worker {
     /// Calls `step` until shutdown, sleeping while there is nothing to do.
     pub fn run(&self, mut step: impl FnMut() -> Result<Outcome>) {
+        self.until(|| Ok(ControlFlow::Continue(step()?)));
+    }
+
+    /// The same until `step` breaks off, and whether it did so before shutdown.
+    pub fn until(&self, mut step: impl FnMut() -> Result<ControlFlow<(), Outcome>>) -> bool {
         while !self.shutdown.is_triggered() {
             let seen = self.queue.wake().seen();
             match step() {
-                Ok(Outcome::Worked) => {}
-                Ok(Outcome::Idle) => self.queue.wake().wait(seen, POLL),
+                Ok(ControlFlow::Break(())) => return true,
+                Ok(ControlFlow::Continue(Outcome::Worked)) => {}
+                Ok(ControlFlow::Continue(Outcome::Idle)) => self.queue.wake().wait(seen, POLL),
                 Err(error) => {
                     tracing::error!(worker = self.slot.worker_id, %error, "cannot take work; trying again");
                     self.shutdown.wait(DATABASE_PAUSE);
                 }
             }
         }
+        false
     }
 
     /// Does one claimed task and records how it ended: `finish` when `work` succeeds, else a failure, a release or

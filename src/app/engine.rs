@@ -1,6 +1,7 @@
 //! One transcribing thread around its model: waits for it, works, and records in which state it is. Which threads there
 //! are is decided in `mod`, and on which GPU in `copies`.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +11,7 @@ use crate::queue::{self, WorkerState};
 use crate::spool::Spool;
 use crate::transcribe::Transcribe;
 use crate::whisper::Cores;
-use crate::worker::{DATABASE_PAUSE, POLL, Slot, Worker};
+use crate::worker::{Outcome, Slot, Worker};
 
 /// What the transcribing threads know of each other.
 pub(super) struct Crew {
@@ -89,20 +90,11 @@ impl EngineThread {
 
     /// Until more chunks wait than the threads before this one can take; false on shutdown.
     fn wait_for_work(&self, number: usize) -> bool {
-        let (queue, shutdown) = (&self.worker.queue, &self.worker.shutdown);
-        while !shutdown.is_triggered() {
-            let seen = queue.wake().seen();
+        self.worker.until(|| {
             let next = self.crew.started.load(Ordering::Relaxed) >= number;
-            match queue.has_queued("transcribe", &self.lane, self.crew.free() + 1) {
-                Ok(enough) if enough && next => return true,
-                Ok(_) => queue.wake().wait(seen, POLL),
-                Err(error) => {
-                    tracing::error!(worker = self.worker.slot.worker_id(), %error, "cannot look for work; trying again");
-                    shutdown.wait(DATABASE_PAUSE);
-                }
-            }
-        }
-        false
+            let enough = self.worker.queue.has_queued("transcribe", &self.lane, self.crew.free() + 1)?;
+            Ok(if enough && next { ControlFlow::Break(()) } else { ControlFlow::Continue(Outcome::Idle) })
+        })
     }
 
     fn report(&self, state: WorkerState, error: Option<&str>) {

@@ -80,20 +80,21 @@ fn several_recordings_are_written_into_a_folder_without_overwriting_each_other()
 }
 
 #[test]
-fn the_transcript_is_the_same_with_one_worker_and_with_four() {
+fn the_transcript_is_the_same_with_one_worker_and_with_four_with_one_model_and_with_four() {
     let whisperq = Whisperq::new();
     let long = whisperq.path("long.wav");
     long_recording(&long, 100);
     let long = long.display().to_string();
-    let transcript = |workers: &str| {
+    let transcript = |workers: &str, instances: &str| {
         let mut command = whisperq.command(&["transcribe", &long, "--format", "verbose_json"]);
-        let output = command.env("WORKER_COUNT", workers).output().unwrap();
+        let output = command.env("WORKER_COUNT", workers).env("MODEL_INSTANCES", instances).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    let alone = transcript("1");
+    let alone = transcript("1", "1");
     assert!(alone.len() > 1_000, "{alone}");
-    assert_eq!(transcript("4"), alone);
+    assert_eq!(transcript("4", "1"), alone);
+    assert_eq!(transcript("4", "4"), alone);
     assert_four_workers_at_once(&whisperq);
 }
 

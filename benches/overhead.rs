@@ -38,9 +38,9 @@ fn main() -> ExitCode {
         let engine = engine(&path, &chunks, threads);
         let ours = ours(Path::new(&given["program"]), &audio, model);
         assert_eq!(ours.len(), chunks.len());
-        let settled = |ms: f64, chunk: &Chunk| if chunk.settled { ms } else { 0.0 };
-        let ours_settled: f64 = ours.iter().map(|chunk| settled(chunk.ms, chunk)).sum();
-        let engine_settled: f64 = engine.iter().zip(&ours).map(|(&ms, chunk)| settled(ms, chunk)).sum();
+        let settled = || engine.iter().zip(&ours).filter(|(_, chunk)| chunk.settled);
+        let ours_settled: f64 = settled().map(|(_, chunk)| chunk.ms).sum();
+        let engine_settled: f64 = settled().map(|(ms, _)| ms).sum();
         assert!(engine_settled > 0.0, "too short: every chunk was begun before the recording was decoded");
         let (bare, engine) = (bare.iter().sum::<f64>(), engine.iter().sum::<f64>());
         let ours: f64 = ours.iter().map(|chunk| chunk.ms).sum();
@@ -57,12 +57,7 @@ fn main() -> ExitCode {
 /// Milliseconds in whisper.cpp, one call per chunk.
 fn alone(model: &Path, chunks: &[Vec<f32>], threads: usize) -> Vec<f64> {
     let mut state = bare::load(model);
-    let call = |samples: &Vec<f32>| {
-        let begun = Instant::now();
-        state.full(bare::greedy(samples.len(), threads), samples).unwrap();
-        begun.elapsed().as_secs_f64() * 1000.0
-    };
-    chunks.iter().map(call).collect()
+    timed(chunks, |samples| state.full(bare::greedy(samples.len(), threads), samples).unwrap())
 }
 
 /// The same by whisperq's engine without anything around it: it hears a doubtful chunk a second time.
@@ -70,13 +65,20 @@ fn engine(model: &Path, chunks: &[Vec<f32>], threads: usize) -> Vec<f64> {
     let model = Model::load(model, None).unwrap();
     let mut engine = model.engine(threads).unwrap();
     let (options, control) = (Options::default(), Control::default());
-    let call = |samples: &Vec<f32>| {
+    timed(chunks, |samples| {
         let request = ChunkRequest { samples, language: Some("en"), translate: false, prompt: None, options: &options };
-        let begun = Instant::now();
         engine.transcribe(&request, &control).unwrap();
+    })
+}
+
+/// Milliseconds that `call` takes for each chunk.
+fn timed(chunks: &[Vec<f32>], mut call: impl FnMut(&[f32])) -> Vec<f64> {
+    let time = |samples: &Vec<f32>| {
+        let begun = Instant::now();
+        call(samples);
         begun.elapsed().as_secs_f64() * 1000.0
     };
-    chunks.iter().map(call).collect()
+    chunks.iter().map(time).collect()
 }
 
 /// A chunk of the program's.

@@ -1,13 +1,15 @@
-//! The `transcribe` step: claim a chunk, read its samples, run the engine, record the segments. It does not know which
+//! The `transcribe` step: wait for a turn, claim a chunk, read its samples, run the engine, record the segments. It does not know which
 //! engine it runs, and `queue` does not know what an engine is.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::audio::{self, samples_to_ms};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::queue::{ChunkResult, Claim, Work, unix_now_ms};
 use crate::spool::Spool;
 use crate::transcript::{ChunkRequest, ChunkText, Control, Segment, Transcriber};
+use crate::turns::Turns;
 use crate::worker::{Outcome, Worker};
 
 /// A segment in which no moment is speech with at least this probability was made up by the engine: it writes something
@@ -19,6 +21,8 @@ pub struct Transcribe<'a> {
     pub worker: Worker,
     pub spool: Spool,
     pub lane: String,
+    /// Shared by the threads that take turns in computing.
+    pub turns: Arc<Turns>,
     pub engine: Box<dyn Transcriber + 'a>,
 }
 
@@ -33,7 +37,10 @@ struct Span {
 impl Transcribe<'_> {
     /// Transcribes one chunk, if one is waiting.
     pub fn step(&mut self) -> Result<Outcome> {
-        let (worker, spool) = (self.worker.clone(), self.spool.clone());
+        let (worker, spool, turns) = (self.worker.clone(), self.spool.clone(), self.turns.clone());
+        // Before the claim: what is most urgent by the time there is a core for it comes next.
+        let mut go_on = || if worker.shutdown.is_triggered() { Err(Error::Aborted) } else { Ok(()) };
+        let Ok(turn) = turns.take(&mut go_on) else { return Ok(Outcome::Idle) };
         let claim =
             worker.queue.claim("transcribe", &self.lane, &worker.process_id, worker.slot.worker_id(), unix_now_ms())?;
         let Some(claim) = claim else { return Ok(Outcome::Idle) };
@@ -53,7 +60,11 @@ impl Transcribe<'_> {
         let chunk = Span { from: start_sample, to: end_sample, translate, previous_text };
         worker.perform(
             claim.task,
-            |control| self.transcribe(&claim, &chunk, control),
+            |control| {
+                // The next chunk need not wait until this one is recorded.
+                let _turn = turn;
+                self.transcribe(&claim, &chunk, control)
+            },
             |result| match result {
                 Some(result) => {
                     worker.queue.finish_chunk(claim.task, result, unix_now_ms())?;

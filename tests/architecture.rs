@@ -13,7 +13,7 @@ const MAX_FILE_LINES: usize = 400;
 
 /// Every module in reading order, with the modules that it uses: all of them above it, so there are no circles, and none
 /// that it does not use, so that a new arrow is a decision.
-const ARROWS: [(&str, &[&str]); 30] = [
+const ARROWS: [(&str, &[&str]); 31] = [
     ("error", &[]),
     ("config", &["error"]),
     ("job", &["error"]),
@@ -34,8 +34,9 @@ const ARROWS: [(&str, &[&str]); 30] = [
     ("system", &["error", "db"]),
     ("worker", &["error", "transcript", "shutdown", "crash", "db", "queue"]),
     ("keeper", &["error", "shutdown", "spool", "storage", "queue", "worker"]),
-    ("prepare", &["error", "transcript", "audio", "spool", "storage", "queue", "worker"]),
-    ("transcribe", &["error", "transcript", "audio", "spool", "queue", "worker"]),
+    ("turns", &["error"]),
+    ("prepare", &["error", "transcript", "audio", "spool", "storage", "queue", "worker", "turns"]),
+    ("transcribe", &["error", "transcript", "audio", "spool", "queue", "worker", "turns"]),
     (
         "deliver",
         &[
@@ -70,6 +71,7 @@ const ARROWS: [(&str, &[&str]); 30] = [
             "queue",
             "worker",
             "keeper",
+            "turns",
             "prepare",
             "transcribe",
             "deliver",

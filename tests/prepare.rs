@@ -11,11 +11,12 @@ use whisperq::audio::{Decoder, Limits, Sound};
 use whisperq::db::Db;
 use whisperq::error::Error;
 use whisperq::job::{FrontDoor, Job, JobState, NewJob, Options};
-use whisperq::prepare::{Prepare, Turns, file_version};
+use whisperq::prepare::{Prepare, file_version};
 use whisperq::queue::{self, ChunkResult, Claim, Queue, Work, unix_now_ms};
 use whisperq::shutdown::Shutdown;
 use whisperq::spool::Spool;
 use whisperq::storage::{Settings, Storage};
+use whisperq::turns::Turns;
 use whisperq::worker::{Outcome, Slot, Worker};
 
 use crate::support::{fixture, long_recording};

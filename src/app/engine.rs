@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::queue::{self, WorkerState};
 use crate::spool::Spool;
 use crate::transcribe::Transcribe;
+use crate::turns::Turns;
 use crate::whisper::Cores;
 use crate::worker::{Outcome, Slot, Worker};
 
@@ -46,6 +47,7 @@ pub(super) struct EngineThread {
     pub(super) copies: Arc<Copies>,
     pub(super) instance: usize,
     pub(super) cores: Arc<Cores>,
+    pub(super) turns: Arc<Turns>,
     pub(super) crew: Arc<Crew>,
     /// The thread's number, where it starts once there is work for it and those before it: so it is not in their way.
     pub(super) on_demand: Option<usize>,
@@ -74,6 +76,7 @@ impl EngineThread {
             worker: self.worker.clone(),
             spool: self.spool.clone(),
             lane: self.lane.clone(),
+            turns: self.turns.clone(),
             engine: Box::new(model.engine_sharing(self.cores.clone())?),
         };
         self.report(WorkerState::Ready, None);

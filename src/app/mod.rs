@@ -23,12 +23,13 @@ use crate::error::Result;
 use crate::http_client::Patience;
 use crate::keeper::Keeper;
 use crate::models;
-use crate::prepare::{Prepare, Turns};
+use crate::prepare::Prepare;
 use crate::queue::{self, Process, Queue, unix_now_ms};
 use crate::runpod_platform::Platform;
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
 use crate::storage::{self, Storage, parse_bucket};
+use crate::turns::Turns;
 use crate::whisper::Cores;
 use crate::worker::{Slot, Worker};
 use copies::Copies;
@@ -254,7 +255,10 @@ impl Builder<'_> {
         let workers: Vec<Worker> =
             (0..self.config.worker_count).map(|n| self.worker(&format!("gpu-{n}"), slots)).collect();
         let crew = Crew::new(workers.iter().map(|worker| worker.slot.clone()).collect());
+        let on_cpu = copies.on_cpu();
         let cores = Cores::new(Cores::available());
+        // More chunks at the same time than cores would all be done later, and a short recording's among them.
+        let turns = Arc::new(Turns::new(if on_cpu { Cores::available() } else { self.config.worker_count }));
         let mut threads = Vec::new();
         for (n, worker) in workers.into_iter().enumerate() {
             let name = worker.slot.worker_id().to_owned();
@@ -265,11 +269,8 @@ impl Builder<'_> {
                 copies: copies.clone(),
                 instance: copies.instance_of(n),
                 // Beside a GPU a thread has little to compute, and its neighbours nothing to gain from its cores.
-                cores: if copies.on_cpu() {
-                    cores.clone()
-                } else {
-                    Cores::new(Cores::available() / self.config.worker_count)
-                },
+                cores: if on_cpu { cores.clone() } else { Cores::new(Cores::available() / self.config.worker_count) },
+                turns: turns.clone(),
                 crew: crew.clone(),
                 // A command that ends soon may have less to do than it has threads.
                 on_demand: (self.private && n > 0).then_some(n),

@@ -2,7 +2,6 @@
 //! decoding goes on. A repeated preparation goes on from what the one before has left.
 
 mod rebuild;
-mod turns;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,10 +12,9 @@ use crate::queue::{Claim, Order, Plan, Stored, Work, unix_now_ms};
 use crate::spool::Spool;
 use crate::storage::{Recording, Storage, Version, Wanted, is_address};
 use crate::transcript::Control;
+use crate::turns::{Turn, Turns};
 use crate::worker::{Outcome, Worker};
 use rebuild::Rebuild;
-use turns::Turn;
-pub use turns::Turns;
 
 /// What a preparing thread works with.
 pub struct Prepare {

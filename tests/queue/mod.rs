@@ -25,4 +25,5 @@ mod schema;
 mod stream;
 mod submit;
 mod support;
+mod turns;
 mod worker;

@@ -10,13 +10,14 @@ use whisperq::audio::{self, Decoder, SAMPLE_RATE};
 use whisperq::db::Db;
 use whisperq::error::Result;
 use whisperq::job::{FrontDoor, NewJob, Options};
-use whisperq::prepare::{Prepare, Turns};
+use whisperq::prepare::Prepare;
 use whisperq::queue::{self, Limits, Queue, unix_now_ms};
 use whisperq::shutdown::Shutdown;
 use whisperq::spool::Spool;
 use whisperq::storage::{Secrets, Settings, Storage};
 use whisperq::transcribe::Transcribe;
 use whisperq::transcript::{ChunkRequest, ChunkText, Control, Transcriber};
+use whisperq::turns::Turns;
 use whisperq::worker::{Slot, Worker};
 
 use super::boto::Boto;
@@ -123,6 +124,7 @@ impl House {
             worker: self.worker("gpu-0".to_owned()),
             spool: self.spool.clone(),
             lane: queue::transcribe_lane(MODEL, None),
+            turns: Arc::new(Turns::new(1)),
             engine: Box::new(Slow),
         };
         transcribe.worker.clone().run(|| transcribe.step());

@@ -1,6 +1,6 @@
-//! How many recordings are decoded at the same time: fewer than are fetched, because decoding takes a core. Who waits gets
-//! the next turn in the order of asking, and a turn is passed on after every chunk: a voice note does not wait until hours of
-//! other recordings are decoded.
+//! How many threads do what takes a core at the same time: fewer than there are, because one that is fetching, or is at the
+//! database, leaves its core to another. Who waits gets the next turn in the order of asking. What is done in a turn is
+//! `prepare`'s and `transcribe`'s business.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -18,11 +18,10 @@ const DELIVERERS: usize = 8;
 const POSTERS: usize = 4;
 
 /// The way to RunPod's queue, as the environment has it; none elsewhere.
-pub fn open_platform(config: &Config) -> Result<Option<Platform>> {
+pub fn open_platform(config: &Config) -> Option<Platform> {
     let runpod = config.runpod.clone();
-    let Some(get_job) = runpod.get_job else { return Ok(None) };
     let settings = Settings {
-        get_job,
+        get_job: runpod.get_job?,
         post_output: runpod.post_output,
         post_stream: runpod.post_stream,
         ping: runpod.ping,
@@ -31,7 +30,7 @@ pub fn open_platform(config: &Config) -> Result<Option<Platform>> {
         gpu_type_id: runpod.gpu_type_id.unwrap_or_default(),
         key: runpod.ai_api_key.as_ref().map(Secret::reveal).unwrap_or_default().to_owned(),
     };
-    Platform::new(&settings).map(Some)
+    Some(Platform::new(&settings))
 }
 
 impl App {

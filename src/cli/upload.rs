@@ -56,7 +56,7 @@ fn send(place: &Place, file: &std::path::Path) -> Result<()> {
     let url = Url::parse(&place.url).map_err(wrong)?;
     // Whoever types the command chose the server, and with it where it sends him.
     let target = Target { url, headers: Vec::new(), reach: Reach::Anywhere };
-    let answer = Outbound::new(true, Patience::default())?.put_file(&target, file);
+    let answer = Outbound::new(true, Patience::default()).put_file(&target, file);
     let answer = answer.map_err(|error| anyhow!("cannot send {} to {}: {error}", file.display(), place.audio))?;
     if answer.is_success() { Ok(()) } else { Err(app::upload_refused(&place.audio, &answer)) }
 }

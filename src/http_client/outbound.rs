@@ -4,10 +4,9 @@
 use std::error::Error as StdError;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, Url};
@@ -100,10 +99,17 @@ pub struct Patience {
 /// The client; clones share its connections.
 #[derive(Clone)]
 pub struct Outbound {
-    public: Client,
-    anywhere: Client,
+    clients: Arc<Clients>,
     public_only: bool,
     pub(super) patience: Patience,
+}
+
+/// Made when they are first needed: each reads all certificates that the system trusts, which takes longer than a small
+/// recording takes to decode, and a machine without any can work on its own files.
+#[derive(Default)]
+struct Clients {
+    public: OnceLock<Client>,
+    anywhere: OnceLock<Client>,
 }
 
 impl Default for Patience {
@@ -124,15 +130,8 @@ impl Answer {
 }
 
 impl Outbound {
-    pub fn new(allow_private: bool, patience: Patience) -> Result<Self> {
-        install_provider();
-        let public = if allow_private { client() } else { client().dns_resolver(PublicOnly).no_proxy() };
-        Ok(Self {
-            public: public.build().context("cannot make an HTTP client")?,
-            anywhere: client().build().context("cannot make an HTTP client")?,
-            public_only: !allow_private,
-            patience,
-        })
+    pub fn new(allow_private: bool, patience: Patience) -> Self {
+        Self { clients: Arc::default(), public_only: !allow_private, patience }
     }
 
     /// Whether a request to this address would be tried; what its name resolves to is seen only then.
@@ -183,10 +182,23 @@ impl Outbound {
         if !trusted {
             self.check(url)?;
         }
-        let client = if trusted { &self.anywhere } else { &self.public };
-        let request = client.request(method, url.clone());
+        let request = self.client(trusted)?.request(method, url.clone());
         let headers = target.headers.iter().filter(|_| is_own);
         Ok(headers.fold(request, |request, (name, value)| request.header(name, value)))
+    }
+
+    fn client(&self, trusted: bool) -> Result<&Client, OutboundError> {
+        let made = if trusted { &self.clients.anywhere } else { &self.clients.public };
+        if let Some(client) = made.get() {
+            return Ok(client);
+        }
+        install_provider();
+        let guarded = self.public_only && !trusted;
+        let client = if guarded { client().dns_resolver(PublicOnly).no_proxy() } else { client() };
+        let client = client.build().map_err(|error| {
+            OutboundError::Unreachable(format!("there can be no HTTP client here: {}", innermost(&error)))
+        })?;
+        Ok(made.get_or_init(|| client))
     }
 
     /// Reads the beginning of what was answered, unless that is a yes, and not for long: a server that drips would hold up

@@ -83,7 +83,7 @@ pub(super) fn report_failure(runtime_api: &str, error: &Error) {
     let headers = vec![("Lambda-Runtime-Function-Error-Type".to_owned(), "Runtime.InitError".to_owned())];
     let sent = Url::parse(&address).map_err(|error| error.to_string()).and_then(|url| {
         let target = Target { url, headers, reach: Reach::Anywhere };
-        let outbound = Outbound::new(true, Patience::default()).map_err(|error| error.to_string())?;
+        let outbound = Outbound::new(true, Patience::default());
         outbound.post(&target, body.to_string().into_bytes(), &mut || Ok(())).map_err(|error| error.to_string())
     });
     if let Err(why) = sent {

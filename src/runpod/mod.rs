@@ -60,7 +60,7 @@ struct Desk {
 /// `Config` without RUNPOD_WEBHOOK_GET_JOB.
 pub fn run(config: &Config, asked: &Shutdown) -> Result<Ending> {
     let missing = || Error::Config("RUNPOD_WEBHOOK_GET_JOB is not set: RunPod sets it for its workers".to_owned());
-    let platform = open_platform(config)?.ok_or_else(missing)?;
+    let platform = open_platform(config).ok_or_else(missing)?;
     let running = Shutdown::default();
     let started = check::start(config).and_then(|()| {
         App::start_worker(config, platform.clone(), &running).map_err(|error| ("start", error.to_string()))

@@ -60,11 +60,11 @@ pub struct Unhealthy<'a> {
 }
 
 impl Platform {
-    pub fn new(settings: &Settings) -> Result<Self> {
+    pub fn new(settings: &Settings) -> Self {
         let places = Places { worker_id: &settings.worker_id, gpu_type_id: &settings.gpu_type_id };
         let fill = |template: &Option<String>| template.as_ref().map(|template| places.fill(template));
-        Ok(Self {
-            outbound: Outbound::new(true, Patience::default())?,
+        Self {
+            outbound: Outbound::new(true, Patience::default()),
             take: places.fill_for_worker(&settings.get_job),
             output: fill(&settings.post_output),
             stream: fill(&settings.post_stream),
@@ -72,7 +72,7 @@ impl Platform {
             worker_id: settings.worker_id.clone(),
             hostname: settings.hostname.clone(),
             key: settings.key.clone(),
-        })
+        }
     }
 
     /// Asks for as many jobs as are wanted and waits until there are any. `busy`: whether others are being worked on.

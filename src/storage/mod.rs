@@ -80,7 +80,7 @@ impl Storage {
             uploads: Uploads::open(below("uploads"))?,
             fetched: remote::open_folder(below("fetched"))?,
             vault: Vault::open(below("secrets"))?,
-            outbound: Outbound::new(settings.allow_private, settings.patience)?,
+            outbound: Outbound::new(settings.allow_private, settings.patience),
             s3: S3::new(settings.path_style),
             allowed_buckets: settings.allowed_buckets.clone(),
         };

@@ -49,7 +49,7 @@
 //! - [`system`]: what is going on, as SQL views
 //! - [`worker`]: the loop around a thread's step, and how a claimed task ends
 //! - [`keeper`]: leases, cancellations, the dead
-//! - [`turns`]: how many decode, or compute, at the same time
+//! - [`turns`]: how many decode, or compute, at the same time, and who is next
 //! - [`prepare`], [`transcribe`], [`deliver`]: the three steps
 //! - [`app`]: the one place where all of it is put together and taken apart
 //! - [`supervise`]: the process around the process, which starts it again when it died

@@ -1,15 +1,15 @@
-//! The `transcribe` step: wait for a turn, claim a chunk, read its samples, run the engine, record the segments. It does not know which
+//! The `transcribe` step: claim a chunk, wait for its turn, read its samples, run the engine, record the segments. It does not know which
 //! engine it runs, and `queue` does not know what an engine is.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::audio::{self, samples_to_ms};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::queue::{ChunkResult, Claim, Work, unix_now_ms};
 use crate::spool::Spool;
 use crate::transcript::{ChunkRequest, ChunkText, Control, Segment, Transcriber};
-use crate::turns::Turns;
+use crate::turns::{Rank, Turn, Turns};
 use crate::worker::{Outcome, Worker};
 
 /// A segment in which no moment is speech with at least this probability was made up by the engine: it writes something
@@ -23,6 +23,8 @@ pub struct Transcribe<'a> {
     pub lane: String,
     /// Shared by the threads that take turns in computing.
     pub turns: Arc<Turns>,
+    /// Kept from one chunk to the next: whether others come first is known once the next is claimed.
+    pub turn: Option<Turn>,
     pub engine: Box<dyn Transcriber + 'a>,
 }
 
@@ -37,13 +39,13 @@ struct Span {
 impl Transcribe<'_> {
     /// Transcribes one chunk, if one is waiting.
     pub fn step(&mut self) -> Result<Outcome> {
-        let (worker, spool, turns) = (self.worker.clone(), self.spool.clone(), self.turns.clone());
-        // Before the claim: what is most urgent by the time there is a core for it comes next.
-        let mut go_on = || if worker.shutdown.is_triggered() { Err(Error::Aborted) } else { Ok(()) };
-        let Ok(turn) = turns.take(&mut go_on) else { return Ok(Outcome::Idle) };
+        let (worker, spool) = (self.worker.clone(), self.spool.clone());
         let claim =
             worker.queue.claim("transcribe", &self.lane, &worker.process_id, worker.slot.worker_id(), unix_now_ms())?;
-        let Some(claim) = claim else { return Ok(Outcome::Idle) };
+        let Some(claim) = claim else {
+            self.turn = None;
+            return Ok(Outcome::Idle);
+        };
         let Work::Transcribe { seq, translate, last_pass, start_sample, end_sample, previous_text } =
             claim.work.clone()
         else {
@@ -61,8 +63,7 @@ impl Transcribe<'_> {
         worker.perform(
             claim.task,
             |control| {
-                // The next chunk need not wait until this one is recorded.
-                let _turn = turn;
+                self.take_turn(claim.rank, control)?;
                 self.transcribe(&claim, &chunk, control)
             },
             |result| match result {
@@ -77,6 +78,16 @@ impl Transcribe<'_> {
             },
         );
         Ok(Outcome::Worked)
+    }
+
+    /// Waits until this chunk is the first of all that are claimed and there is a turn for it.
+    fn take_turn(&mut self, rank: Rank, control: &Control) -> Result<()> {
+        let mut wait = || control.go_on();
+        self.turn = Some(match self.turn.take() {
+            Some(turn) => turn.pass_on(rank, &mut wait)?,
+            None => self.turns.take(rank, &mut wait)?,
+        });
+        Ok(())
     }
 
     /// The chunk's text, or nothing where its samples are gone and must be decoded again.

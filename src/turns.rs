@@ -1,15 +1,20 @@
-//! How many threads do what takes a core at the same time: fewer than there are, because one that is fetching, or is at the
-//! database, leaves its core to another. Who waits gets the next turn in the order of asking. What is done in a turn is
-//! `prepare`'s and `transcribe`'s business.
+//! How many threads do what takes a core at the same time: fewer than there are threads. Who waits gets the next turn by
+//! his rank, and those of one rank in the order of asking. What is done in a turn is `prepare`'s and `transcribe`'s business.
 
-use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Result;
 
 /// How often a thread that waits for its turn looks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// The lower one goes first.
+pub type Rank = (i64, i64);
+
+/// A rank and the number that was drawn with it.
+type Place = (Rank, u64);
 
 #[derive(Debug)]
 pub struct Turns {
@@ -20,47 +25,48 @@ pub struct Turns {
 #[derive(Debug)]
 struct Line {
     free: usize,
-    /// Those who wait, by the number that each has drawn.
-    waiting: VecDeque<u64>,
+    waiting: BTreeSet<Place>,
     drawn: u64,
 }
 
 /// A turn; the next one gets it when this is dropped.
 #[derive(Debug)]
-pub struct Turn<'a>(&'a Turns);
+pub struct Turn(Arc<Turns>);
 
 impl Turns {
-    pub fn new(count: usize) -> Self {
-        Self { line: Mutex::new(Line { free: count, waiting: VecDeque::new(), drawn: 0 }), moved: Condvar::new() }
+    pub fn new(count: usize) -> Arc<Self> {
+        let line = Line { free: count, waiting: BTreeSet::new(), drawn: 0 };
+        Arc::new(Self { line: Mutex::new(line), moved: Condvar::new() })
     }
 
     /// Waits for a turn, calling `wait` again and again; its error ends the waiting.
-    pub fn take(&self, wait: &mut dyn FnMut() -> Result<()>) -> Result<Turn<'_>> {
+    pub fn take(self: &Arc<Self>, rank: Rank, wait: &mut dyn FnMut() -> Result<()>) -> Result<Turn> {
+        let place = self.join(rank);
+        self.wait(place, wait)
+    }
+
+    fn join(&self, rank: Rank) -> Place {
         let mut line = self.line();
         line.drawn += 1;
-        let number = line.drawn;
-        line.waiting.push_back(number);
-        while line.free == 0 || line.waiting.front() != Some(&number) {
+        let place = (rank, line.drawn);
+        line.waiting.insert(place);
+        place
+    }
+
+    fn wait(self: &Arc<Self>, place: Place, wait: &mut dyn FnMut() -> Result<()>) -> Result<Turn> {
+        let mut line = self.line();
+        while line.free == 0 || line.waiting.first() != Some(&place) {
             if let Err(error) = wait() {
-                line.waiting.retain(|&waiting| waiting != number);
+                line.waiting.remove(&place);
                 self.moved.notify_all();
                 return Err(error);
             }
             line = self.moved.wait_timeout(line, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
-        line.waiting.pop_front();
+        line.waiting.remove(&place);
         line.free -= 1;
         self.moved.notify_all();
-        Ok(Turn(self))
-    }
-
-    /// Lets those go first who wait by now, if any.
-    pub fn pass_on<'a>(&'a self, turn: Turn<'a>, wait: &mut dyn FnMut() -> Result<()>) -> Result<Turn<'a>> {
-        if self.line().waiting.is_empty() {
-            return Ok(turn);
-        }
-        drop(turn);
-        self.take(wait)
+        Ok(Turn(self.clone()))
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -68,7 +74,17 @@ impl Turns {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Turn {
+    /// Goes on with this turn, unless somebody waits who comes first: then with a later one.
+    pub fn pass_on(self, rank: Rank, wait: &mut dyn FnMut() -> Result<()>) -> Result<Self> {
+        let turns = self.0.clone();
+        let place = turns.join(rank);
+        drop(self);
+        turns.wait(place, wait)
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
         self.0.line().free += 1;
         self.0.moved.notify_all();
@@ -80,33 +96,52 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    #[test]
-    fn a_turn_is_free_again_when_it_was_given_back() {
-        let turns = Turns::new(1);
-        let mut give_up = || Err(Error::Aborted);
-        let first = turns.take(&mut give_up).unwrap();
-        assert!(matches!(turns.take(&mut give_up), Err(Error::Aborted)));
-        drop(first);
-        turns.take(&mut give_up).unwrap();
+    const ANY: Rank = (0, 0);
+
+    fn give_up() -> Result<()> {
+        Err(Error::Aborted)
     }
 
     #[test]
-    fn a_turn_that_is_passed_on_comes_back_after_the_one_who_waited() {
+    fn a_turn_is_free_again_when_it_was_given_back() {
+        let turns = Turns::new(1);
+        let first = turns.take(ANY, &mut give_up).unwrap();
+        assert!(matches!(turns.take(ANY, &mut give_up), Err(Error::Aborted)));
+        drop(first);
+        turns.take(ANY, &mut give_up).unwrap();
+    }
+
+    /// Who got the turn in which order: one with rank 5 who passed it on, and others who asked before he did.
+    fn order(others: [Rank; 2]) -> Vec<Rank> {
         let turns = Turns::new(1);
         let order = Mutex::new(Vec::new());
-        let note = |name| order.lock().unwrap().push(name);
-        let first = turns.take(&mut || Ok(())).unwrap();
+        let note = |rank| order.lock().unwrap().push(rank);
+        let turn = turns.take((0, 5), &mut || Ok(())).unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let _second = turns.take(&mut || Ok(())).unwrap();
-                note("second");
-            });
-            while turns.line().waiting.is_empty() {
-                std::thread::yield_now();
+            for (n, rank) in others.into_iter().enumerate() {
+                let (turns, note) = (&turns, &note);
+                scope.spawn(move || {
+                    let _turn = turns.take(rank, &mut || Ok(())).unwrap();
+                    note(rank);
+                });
+                while turns.line().waiting.len() <= n {
+                    std::thread::yield_now();
+                }
             }
-            let _again = turns.pass_on(first, &mut || Ok(())).unwrap();
-            note("first again");
+            let _turn = turn.pass_on((0, 5), &mut || Ok(())).unwrap();
+            note((0, 5));
         });
-        assert_eq!(*order.lock().unwrap(), ["second", "first again"]);
+        order.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_turn_is_passed_on_to_those_who_waited_for_it_and_comes_back() {
+        assert_eq!(order([(0, 5), (0, 4)]), [(0, 4), (0, 5), (0, 5)]);
+    }
+
+    #[test]
+    fn a_turn_stays_with_the_one_who_comes_first() {
+        assert_eq!(order([(0, 7), (0, 6)]), [(0, 5), (0, 6), (0, 7)]);
+        assert_eq!(order([(1, 0), (-1, 9)]), [(-1, 9), (0, 5), (1, 0)]);
     }
 }

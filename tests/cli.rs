@@ -99,6 +99,21 @@ fn the_transcript_is_the_same_with_one_worker_and_with_four_with_one_model_and_w
 }
 
 #[test]
+fn a_machine_that_trusts_no_certificates_can_work_on_its_own_files() {
+    let whisperq = Whisperq::new();
+    let transcribe = |recording: &str| {
+        let mut command = whisperq.command(&["transcribe", recording]);
+        let settings = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| (name, "/nowhere"));
+        command.envs(settings).envs([("MAX_ATTEMPTS", "1"), ("ALLOW_PRIVATE_URLS", "true")]);
+        command.output().unwrap()
+    };
+    assert!(transcribe(&sample()).status.success());
+    let refused = transcribe("https://127.0.0.1:1/a.mp3");
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && message.contains("No CA certificates"), "{message}");
+}
+
+#[test]
 fn everything_is_in_the_database_file_when_a_command_has_ended() {
     let whisperq = Whisperq::new();
     whisperq.output(&["transcribe", &sample()]);

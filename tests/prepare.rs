@@ -109,7 +109,7 @@ fn preparing(queue: &Queue, spool: &Spool, decoder: Decoder) -> Prepare {
         storage: Storage::open(&Settings::new(queue.db().path().parent().unwrap().to_owned())).unwrap(),
         lane: queue::prepare_lane(true, MODEL, None),
         decoder,
-        turns: Arc::new(Turns::new(1)),
+        turns: Turns::new(1),
         max_audio_bytes: 1 << 30,
     }
 }
@@ -135,7 +135,7 @@ fn a_short_recording_is_decoded_between_the_chunks_of_a_long_one() {
     let path = house.folder.path().join("long.wav");
     long_recording(&path, 90);
     // With one turn for both.
-    let turn = house.prepare.turns.take(&mut || Ok(())).unwrap();
+    let turn = house.prepare.turns.take((0, 0), &mut || Ok(())).unwrap();
     let second = preparing(&house.queue, &house.spool, house.prepare.decoder.clone());
     let second = Prepare { turns: house.prepare.turns.clone(), ..second };
     let at_work = |count: i64| {

@@ -77,6 +77,7 @@ impl EngineThread {
             spool: self.spool.clone(),
             lane: self.lane.clone(),
             turns: self.turns.clone(),
+            turn: None,
             engine: Box::new(model.engine_sharing(self.cores.clone())?),
         };
         self.report(WorkerState::Ready, None);

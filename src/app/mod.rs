@@ -215,12 +215,12 @@ impl Builder<'_> {
     fn prepare_threads(&self, slots: &mut Vec<Arc<Slot>>) -> Result<Vec<JoinHandle<()>>> {
         let lane = |small| queue::prepare_lane(small, &self.intake.model.name, self.owner());
         let (large, small) = (lane(false), lane(true));
-        let turns = Arc::new(Turns::new(DECODERS));
+        let turns = Turns::new(DECODERS);
         let mut threads = Vec::new();
         for n in 0..LARGE_FETCHERS {
             threads.push(self.prepare_thread(format!("prepare-large-{n}"), large.clone(), turns.clone(), slots)?);
         }
-        let turns = Arc::new(Turns::new(DECODERS));
+        let turns = Turns::new(DECODERS);
         for n in 0..SMALL_FETCHERS {
             threads.push(self.prepare_thread(format!("prepare-small-{n}"), small.clone(), turns.clone(), slots)?);
         }
@@ -257,8 +257,8 @@ impl Builder<'_> {
         let crew = Crew::new(workers.iter().map(|worker| worker.slot.clone()).collect());
         let on_cpu = copies.on_cpu();
         let cores = Cores::new(Cores::available());
-        // More chunks at the same time than cores would all be done later, and a short recording's among them.
-        let turns = Arc::new(Turns::new(if on_cpu { Cores::available() } else { self.config.worker_count }));
+        // More chunks at the same time than cores would all be done later, a short recording's among them.
+        let turns = Turns::new(if on_cpu { Cores::available() } else { self.config.worker_count });
         let mut threads = Vec::new();
         for (n, worker) in workers.into_iter().enumerate() {
             let name = worker.slot.worker_id().to_owned();

@@ -77,7 +77,7 @@ impl Deliver {
         for (address, format) in documents::of(job, transcript.is_some(), place, &claim.options.output_formats)? {
             // One after the other: a long transcript in many formats is large.
             let document = documents::render(job, transcript, format)?;
-            self.storage.write(&Output { address: &address, keys }, document.into_bytes(), &mut || go_on(control))?;
+            self.storage.write(&Output { address: &address, keys }, document.into_bytes(), &mut || control.go_on())?;
         }
         Ok(())
     }
@@ -97,7 +97,7 @@ impl Deliver {
             None => webhook::body(job, transcript)?,
         };
         let headers = webhook::headers(self.signer.as_ref(), &job.id, generation, unix_now_ms() / 1000, &body)?;
-        self.storage.post(address, headers, body.into_bytes(), &mut || go_on(control))
+        self.storage.post(address, headers, body.into_bytes(), &mut || control.go_on())
     }
 }
 
@@ -111,10 +111,4 @@ impl Deliver {
         message["webhook"] = webhook.into();
         Ok(message.to_string())
     }
-}
-
-/// Ticks, and says when to stop.
-fn go_on(control: &Control) -> Result<()> {
-    control.tick();
-    if control.is_aborted() { Err(Error::Aborted) } else { Ok(()) }
 }

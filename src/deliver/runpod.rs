@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::go_on;
 use crate::error::{Error, Result};
 use crate::http_client::{Answer, OutboundError};
 use crate::job::{Job, JobError, JobState, RunpodTexts};
@@ -88,7 +87,7 @@ impl Outlet {
         let turn = self.turn(&job.id);
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let texts = claim.options.runpod.clone().unwrap_or_default();
-        let mut wait = || go_on(control);
+        let mut wait = || control.go_on();
         if self.streams(&texts) && job.status == JobState::Completed {
             match self.stream(&job.id, &mut wait) {
                 Err(error) if error.is_retryable() && claim.task.attempt <= STREAM_TRIES => return Err(error),

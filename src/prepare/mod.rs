@@ -12,9 +12,12 @@ use crate::queue::{Claim, Order, Plan, Stored, Work, unix_now_ms};
 use crate::spool::Spool;
 use crate::storage::{Recording, Storage, Version, Wanted, is_address};
 use crate::transcript::Control;
-use crate::turns::{Turn, Turns};
+use crate::turns::{Rank, Turn, Turns};
 use crate::worker::{Outcome, Worker};
 use rebuild::Rebuild;
+
+/// Everyone waits for his turn alike: what is urgent is fetched first already.
+const ANY: Rank = (0, 0);
 
 /// What a preparing thread works with.
 pub struct Prepare {
@@ -51,7 +54,7 @@ impl Prepare {
     fn prepare(&self, claim: &Claim, stored: &Stored, control: &Control) -> Result<Option<Plan>> {
         let recording = self.recording(claim, control)?;
         let path = recording.path();
-        let turn = self.turns.take(&mut || go_on(control))?;
+        let turn = self.turns.take(ANY, &mut || control.go_on())?;
         self.spool.keep_only(&claim.job_id, &stored.unfinished);
         // What was fetched belongs to nobody else.
         let version = claim.source_version.as_deref().filter(|_| recording.fetched.is_none());
@@ -59,7 +62,7 @@ impl Prepare {
         check()?;
         let mut split = Split::new(self, claim, stored, control, turn);
         split.queued.release_held()?;
-        let decoded = self.decoder.decode(path, &mut || go_on(control), &mut |block| split.push(block));
+        let decoded = self.decoder.decode(path, &mut || control.go_on(), &mut |block| split.push(block));
         let decoded = decoded.map_err(|error| named(&claim.source, error))?;
         // What was written over meanwhile may be half of one and half of the other.
         check()?;
@@ -86,7 +89,7 @@ impl Prepare {
             version: claim.source_version.as_deref(),
             max_bytes: self.max_audio_bytes,
         };
-        let recording = self.storage.recording(&wanted, &mut || go_on(control))?;
+        let recording = self.storage.recording(&wanted, &mut || control.go_on())?;
         if let Some(Version { tag, bytes }) = &recording.fetched {
             self.worker.queue.note_source(claim.task, tag.clone(), *bytes)?;
         }
@@ -104,12 +107,6 @@ fn named(source: &str, error: Error) -> Error {
     }
 }
 
-/// Ticks, and says when to stop.
-fn go_on(control: &Control) -> Result<()> {
-    control.tick();
-    if control.is_aborted() { Err(Error::Aborted) } else { Ok(()) }
-}
-
 /// Where the samples of one recording go: into the chunks of an earlier plan that lack theirs, and into a new plan.
 struct Split<'a> {
     queued: Queued<'a>,
@@ -124,7 +121,7 @@ struct Queued<'a> {
     claim: &'a Claim,
     control: &'a Control,
     /// Absent while the spool is full: others may decode meanwhile.
-    turn: Option<Turn<'a>>,
+    turn: Option<Turn>,
     order: Order,
     /// Chunks up to here are known from an earlier attempt.
     known_samples: u64,
@@ -132,7 +129,7 @@ struct Queued<'a> {
 }
 
 impl<'a> Split<'a> {
-    fn new(prepare: &'a Prepare, claim: &'a Claim, stored: &Stored, control: &'a Control, turn: Turn<'a>) -> Self {
+    fn new(prepare: &'a Prepare, claim: &'a Claim, stored: &Stored, control: &'a Control, turn: Turn) -> Self {
         let lacking = stored.unfinished.iter().copied();
         let lacking = lacking.filter(|&(start, end)| !prepare.spool.holds(&claim.job_id, start, end)).collect();
         // Words are timed with the full window, whatever is in it.
@@ -155,7 +152,7 @@ impl<'a> Split<'a> {
     }
 
     fn push(&mut self, block: &[f32]) -> Result<()> {
-        go_on(self.queued.control)?;
+        self.queued.control.go_on()?;
         let Self { queued, rebuild, planner } = self;
         rebuild.push(block, &mut |start, samples| queued.restore(start, samples))?;
         planner.as_mut().map_or(Ok(()), |planner| planner.push(block, &mut |chunk| queued.add(chunk)))
@@ -190,7 +187,7 @@ impl Queued<'_> {
     /// Lets others decode who wait for it.
     fn pass_on(&mut self) -> Result<()> {
         if let Some(turn) = self.turn.take() {
-            self.turn = Some(self.prepare.turns.pass_on(turn, &mut || go_on(self.control))?);
+            self.turn = Some(turn.pass_on(ANY, &mut || self.control.go_on())?);
         }
         Ok(())
     }
@@ -224,12 +221,12 @@ impl Queued<'_> {
         let mut wait = || {
             turn = None;
             self.release_held()?;
-            go_on(self.control)
+            self.control.go_on()
         };
         spool.write(job_id, start_sample, sound, &mut wait)?;
         self.turn = match turn {
             Some(turn) => Some(turn),
-            None => Some(self.prepare.turns.take(&mut || go_on(self.control))?),
+            None => Some(self.prepare.turns.take(ANY, &mut || self.control.go_on())?),
         };
         Ok(())
     }

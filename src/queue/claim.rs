@@ -15,6 +15,8 @@ use crate::job::{Destination, JobState, Options};
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub task: TaskRef,
+    /// Where it stood in the claim order of its lane: the lower one comes first.
+    pub rank: (i64, i64),
     pub job_id: String,
     pub source: String,
     pub source_version: Option<String>,
@@ -210,6 +212,7 @@ fn from_job(row: &TaskRow, job: &Row<'_>) -> rusqlite::Result<(Claim, String)> {
     };
     let claim = Claim {
         task: row.task,
+        rank: (-row.priority, row.key),
         job_id: job.get("id")?,
         source: job.get("source")?,
         source_version: job.get("source_version")?,

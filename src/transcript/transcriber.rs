@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Segment;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::Options;
 
 /// One chunk of audio and how to transcribe it.
@@ -59,6 +59,15 @@ impl Control {
     /// Says that work moves on.
     pub fn tick(&self) {
         self.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ticks, and says when to stop.
+    ///
+    /// # Errors
+    /// `Aborted`.
+    pub fn go_on(&self) -> Result<()> {
+        self.tick();
+        if self.is_aborted() { Err(Error::Aborted) } else { Ok(()) }
     }
 
     pub fn ticks(&self) -> u64 {

@@ -1,4 +1,4 @@
-//! Turns at computing: a thread without one claims nothing, and one that has computed gives it back however that ended.
+//! Turns at computing: more threads hold a chunk than compute, and who computes next is decided by the claim order.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,12 +11,13 @@ use whisperq::shutdown::Shutdown;
 use whisperq::spool::Spool;
 use whisperq::transcribe::Transcribe;
 use whisperq::transcript::{ChunkRequest, ChunkText, Control, Transcriber};
-use whisperq::turns::Turns;
+use whisperq::turns::{Rank, Turns};
 use whisperq::worker::{Outcome, Slot, Worker};
 
 use super::support::{Bench, ME, MODEL, finish_plan, new_job};
 
-/// A thread that does not wait for a turn claims within this.
+const FIRST: Rank = (0, 0);
+/// A thread that does not wait for a turn computes within this.
 const RASH: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -49,7 +50,7 @@ fn bench(chunks: u64, then: fn() -> Result<ChunkText>) -> (Bench, Transcribe<'st
         spool.write_first(&id, second * 16_000, &Sound::heard(vec![0.0; 16_000])).unwrap();
     }
     let (computes, computing) = channel();
-    let turns = Arc::new(Turns::new(1));
+    let turns = Turns::new(1);
     let worker = Worker {
         queue: bench.queue.clone(),
         slot: Slot::new("gpu-0".to_owned()),
@@ -57,51 +58,76 @@ fn bench(chunks: u64, then: fn() -> Result<ChunkText>) -> (Bench, Transcribe<'st
         shutdown: Shutdown::default(),
     };
     let engine = Box::new(Told { computes, then });
-    let transcribe = Transcribe { worker, spool, lane: MODEL.to_owned(), turns: turns.clone(), engine };
+    let transcribe = Transcribe { worker, spool, lane: MODEL.to_owned(), turns: turns.clone(), turn: None, engine };
     (bench, transcribe, computing, turns)
 }
 
-fn claims(bench: &Bench) -> i64 {
-    bench.number("select count(*) from attempts join tasks on tasks.id = task_id where kind = 'transcribe'")
+fn held(bench: &Bench) -> i64 {
+    bench.number("select count(*) from tasks where kind = 'transcribe' and state = 'running'")
+}
+
+fn free(turns: &Arc<Turns>) -> bool {
+    turns.take(FIRST, &mut || Err(Error::Aborted)).is_ok()
 }
 
 #[test]
-fn a_thread_claims_no_chunk_before_it_has_a_turn() {
+fn a_thread_holds_its_chunk_while_it_waits_for_a_turn() {
     let (bench, mut transcribe, computing, turns) = bench(1, nothing_heard);
-    let turn = turns.take(&mut || Ok(())).unwrap();
+    let turn = turns.take(FIRST, &mut || Ok(())).unwrap();
     std::thread::scope(|scope| {
         let bench = &bench;
         scope.spawn(move || {
             assert!(computing.recv_timeout(RASH).is_err());
-            assert_eq!(claims(bench), 0, "by the time of its turn another chunk may be more urgent");
+            assert_eq!(held(bench), 1);
             drop(turn);
             computing.recv_timeout(PATIENCE).unwrap();
         });
         assert_eq!(transcribe.step().unwrap(), Outcome::Worked);
     });
-    assert_eq!(claims(&bench), 1);
+    assert_eq!(held(&bench), 0);
 }
 
 #[test]
-fn a_thread_that_waits_for_a_turn_ends_with_the_process() {
+fn a_chunk_whose_turn_never_comes_is_given_back_on_request() {
     let (bench, mut transcribe, _computing, turns) = bench(1, nothing_heard);
-    let _turn = turns.take(&mut || Ok(())).unwrap();
-    transcribe.worker.shutdown.trigger();
-    assert_eq!(transcribe.step().unwrap(), Outcome::Idle);
-    assert_eq!(claims(&bench), 0);
+    let _turn = turns.take(FIRST, &mut || Ok(())).unwrap();
+    let slot = transcribe.worker.slot.clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while slot.held().is_none() {
+                std::thread::yield_now();
+            }
+            slot.abort(slot.held().unwrap());
+        });
+        assert_eq!(transcribe.step().unwrap(), Outcome::Worked);
+    });
+    assert_eq!(bench.text("select outcome from attempts order by started_at_ms desc limit 1"), "released");
 }
 
 #[test]
-fn a_turn_is_given_back_after_nothing_a_result_an_error_and_a_panic() {
+fn a_turn_is_kept_for_the_next_chunk_and_given_back_where_there_is_none_however_the_last_one_ended() {
     let ends: [fn() -> Result<ChunkText>; 3] =
         [nothing_heard, || Err(anyhow::anyhow!("out of memory").into()), || panic!("index out of bounds")];
     for then in ends {
         let (bench, mut transcribe, _computing, turns) = bench(1, then);
-        let free = || turns.take(&mut || Err(Error::Aborted)).is_ok();
         assert_eq!(transcribe.step().unwrap(), Outcome::Worked);
-        assert!(free());
+        assert!(!free(&turns));
         assert_eq!(transcribe.step().unwrap(), Outcome::Idle, "one chunk was there");
-        assert!(free());
-        assert_eq!(claims(&bench), 1);
+        assert!(free(&turns));
+        assert_eq!(held(&bench), 0);
     }
+}
+
+#[test]
+fn a_short_recording_comes_before_the_waiting_chunks_of_a_long_one_and_what_is_urgent_before_all() {
+    let bench = Bench::new();
+    bench.planned(9);
+    let long: Vec<Rank> = (0..4).map(|_| bench.claim().rank).collect();
+    assert!(long.is_sorted(), "{long:?}");
+    bench.planned(1);
+    let short = bench.claim().rank;
+    assert!(short < long[3], "{short:?} {long:?}");
+    bench.submit_as(|job| job.options.priority = Some(1));
+    bench.prepare(1, Order::Free);
+    assert!(bench.claim().rank < long[0]);
 }

@@ -124,7 +124,8 @@ impl House {
             worker: self.worker("gpu-0".to_owned()),
             spool: self.spool.clone(),
             lane: queue::transcribe_lane(MODEL, None),
-            turns: Arc::new(Turns::new(1)),
+            turns: Turns::new(1),
+            turn: None,
             engine: Box::new(Slow),
         };
         transcribe.worker.clone().run(|| transcribe.step());
@@ -132,7 +133,7 @@ impl House {
 
     /// Works until all jobs have ended.
     fn work(&self) {
-        let turns = Arc::new(Turns::new(DECODERS));
+        let turns = Turns::new(DECODERS);
         std::thread::scope(|scope| {
             for number in 0..FETCHERS {
                 let turns = turns.clone();

@@ -31,6 +31,13 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A program that is started at this moment has a copy of the file until it runs, and the lock would be its too.
+        let _ = self.lock.unlock();
+    }
+}
+
 /// What a transcribing thread is doing, apart from its tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerState {
@@ -134,7 +141,7 @@ impl Queue {
         let _ = std::fs::remove_file(&process.crash_file);
         // While the lock is held nobody else removes the file.
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        drop(process.lock);
+        drop(process);
         Ok(())
     }
 

@@ -1,11 +1,11 @@
-//! The `transcribe` step: claim a chunk, wait for its turn, read its samples, run the engine, record the segments. It does not know which
-//! engine it runs, and `queue` does not know what an engine is.
+//! The `transcribe` step: claim a chunk, wait for its turn, read its samples, run the engine, record the segments. It does
+//! not know which engine it runs, and `queue` does not know what an engine is.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::audio::{self, samples_to_ms};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::queue::{ChunkResult, Claim, Work, unix_now_ms};
 use crate::spool::Spool;
 use crate::transcript::{ChunkRequest, ChunkText, Control, Segment, Transcriber};
@@ -41,10 +41,13 @@ impl Transcribe<'_> {
     pub fn step(&mut self) -> Result<Outcome> {
         let (worker, spool) = (self.worker.clone(), self.spool.clone());
         let claim =
-            worker.queue.claim("transcribe", &self.lane, &worker.process_id, worker.slot.worker_id(), unix_now_ms())?;
-        let Some(claim) = claim else {
-            self.turn = None;
-            return Ok(Outcome::Idle);
+            worker.queue.claim("transcribe", &self.lane, &worker.process_id, worker.slot.worker_id(), unix_now_ms());
+        let claim = match claim {
+            Ok(Some(claim)) => claim,
+            nothing => {
+                self.turn = None;
+                return nothing.map(|_| Outcome::Idle);
+            }
         };
         let Work::Transcribe { seq, translate, last_pass, start_sample, end_sample, previous_text } =
             claim.work.clone()
@@ -80,13 +83,17 @@ impl Transcribe<'_> {
         Ok(Outcome::Worked)
     }
 
-    /// Waits until this chunk is the first of all that are claimed and there is a turn for it.
+    /// Waits until this chunk is the first of all that are claimed and there is a turn for it; what has not begun when the
+    /// process is to end is given back.
     fn take_turn(&mut self, rank: Rank, control: &Control) -> Result<()> {
-        let mut wait = || control.go_on();
-        self.turn = Some(match self.turn.take() {
+        let shutdown = &self.worker.shutdown;
+        let mut wait = || if shutdown.is_triggered() { Err(Error::Aborted) } else { control.go_on() };
+        let turn = match self.turn.take() {
             Some(turn) => turn.pass_on(rank, &mut wait)?,
             None => self.turns.take(rank, &mut wait)?,
-        });
+        };
+        wait()?;
+        self.turn = Some(turn);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! How many threads do what takes a core at the same time: fewer than there are threads. Who waits gets the next turn by
-//! his rank, and those of one rank in the order of asking. What is done in a turn is `prepare`'s and `transcribe`'s business.
+//! rank, then in the order of asking. A turn is passed on after every chunk, so that a voice note does not wait for hours of
+//! other recordings. What is done in a turn is `prepare`'s and `transcribe`'s business.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -39,7 +40,7 @@ impl Turns {
         Arc::new(Self { line: Mutex::new(line), moved: Condvar::new() })
     }
 
-    /// Waits for a turn, calling `wait` again and again; its error ends the waiting.
+    /// Waits for a turn, calling `wait` again and again; its error ends the waiting. `wait` must not touch any turn.
     pub fn take(self: &Arc<Self>, rank: Rank, wait: &mut dyn FnMut() -> Result<()>) -> Result<Turn> {
         let place = self.join(rank);
         self.wait(place, wait)

@@ -96,6 +96,7 @@ fn the_transcript_is_the_same_with_one_worker_and_with_four_with_one_model_and_w
     assert_eq!(transcript("4", "1"), alone);
     assert_eq!(transcript("4", "4"), alone);
     assert_four_workers_at_once(&whisperq);
+    assert_no_more_computed_at_once_than_there_are_cores(&whisperq);
 }
 
 #[test]
@@ -153,6 +154,19 @@ fn assert_four_workers_at_once(whisperq: &Whisperq) {
          where a.kind = 'transcribe' group by a.job_id, a.process_id, a.worker_id, a.seq order by 1 desc limit 1",
     );
     assert_eq!(overlaps[0]["workers"], 4, "{overlaps:?}");
+}
+
+/// The engine's time of a chunk ends where the record of it begins, and the next one begins after that.
+fn assert_no_more_computed_at_once_than_there_are_cores(whisperq: &Whisperq) {
+    let overlaps = whisperq.sql(
+        "select count(*) as chunks from chunks a join chunks b on a.job_id = b.job_id and a.process_id = b.process_id
+             and b.finished_at_ms - b.engine_ms <= a.finished_at_ms - a.engine_ms
+             and b.finished_at_ms > a.finished_at_ms - a.engine_ms + 5
+         where a.kind = 'transcribe' and b.kind = 'transcribe'
+         group by a.process_id, a.worker_id, a.seq order by 1 desc limit 1",
+    );
+    let cores = std::thread::available_parallelism().unwrap().get() as u64;
+    assert!(overlaps[0]["chunks"].as_u64() <= Some(cores), "{overlaps:?}");
 }
 
 #[test]

@@ -194,9 +194,10 @@ impl Outbound {
         }
         install_provider();
         let guarded = self.public_only && !trusted;
-        let client = if guarded { client().dns_resolver(PublicOnly).no_proxy() } else { client() };
-        let client = client.build().map_err(|error| {
-            OutboundError::Unreachable(format!("there can be no HTTP client here: {}", innermost(&error)))
+        let settings = if guarded { settings().dns_resolver(PublicOnly).no_proxy() } else { settings() };
+        let client = settings.build().map_err(|error| {
+            let reason = innermost(&error);
+            OutboundError::Unreachable(format!("no HTTP client, {reason}: are ca-certificates installed?"))
         })?;
         Ok(made.get_or_init(|| client))
     }
@@ -221,7 +222,7 @@ impl Outbound {
 }
 
 /// Redirects are followed by hand, so that each one is checked.
-fn client() -> reqwest::ClientBuilder {
+fn settings() -> reqwest::ClientBuilder {
     Client::builder().user_agent(USER_AGENT).connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none())
 }
 

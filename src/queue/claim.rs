@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::fail::{self, Ending};
-use super::fair::advance;
+use super::fair::{advance, rank};
 use super::finish::close_attempt;
 use super::plan::{Stored, stored};
 use super::{Queue, SAMPLES_PER_MS, TaskRef};
@@ -15,7 +15,7 @@ use crate::job::{Destination, JobState, Options};
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub task: TaskRef,
-    /// Where it stood in the claim order of its lane: the lower one comes first.
+    /// Who comes first where several that are claimed wait: the lower one.
     pub rank: (i64, i64),
     pub job_id: String,
     pub source: String,
@@ -212,7 +212,7 @@ fn from_job(row: &TaskRow, job: &Row<'_>) -> rusqlite::Result<(Claim, String)> {
     };
     let claim = Claim {
         task: row.task,
-        rank: (-row.priority, row.key),
+        rank: rank(row.priority, row.key, row.seq),
         job_id: job.get("id")?,
         source: job.get("source")?,
         source_version: job.get("source_version")?,

@@ -23,6 +23,15 @@ pub(super) fn credit_ms(seq: i64, length_ms: i64) -> i64 {
     if seq == 0 { length_ms / 2 } else { 0 }
 }
 
+/// How far a job's first chunk goes before others that are claimed too, and wait for a core: the length of the longest
+/// chunk. Those were claimed by their keys, which moved the clock on, and with it the key of whatever came then.
+const FIRST_CREDIT_MS: i64 = 30_000;
+
+/// Who comes first of the claimed: the lower one.
+pub(super) fn rank(priority: i64, key: i64, seq: i64) -> (i64, i64) {
+    (-priority, if seq == 0 { key - FIRST_CREDIT_MS } else { key })
+}
+
 /// S: where a task that becomes claimable now starts from.
 pub(super) fn start_tag(conn: &Connection, kind: &str, lane: &str, priority: i64, now_ms: i64) -> Result<i64> {
     let mut statement = conn.statement(

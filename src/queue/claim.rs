@@ -212,7 +212,7 @@ fn from_job(row: &TaskRow, job: &Row<'_>) -> rusqlite::Result<(Claim, String)> {
     };
     let claim = Claim {
         task: row.task,
-        rank: rank(row.priority, row.key, row.seq),
+        rank: rank(row.priority, row.key, row.end_sample.unwrap_or(0) / SAMPLES_PER_MS),
         job_id: job.get("id")?,
         source: job.get("source")?,
         source_version: job.get("source_version")?,

@@ -23,13 +23,13 @@ pub(super) fn credit_ms(seq: i64, length_ms: i64) -> i64 {
     if seq == 0 { length_ms / 2 } else { 0 }
 }
 
-/// How far a job's first chunk goes before others that are claimed too, and wait for a core: the length of the longest
-/// chunk. Those were claimed by their keys, which moved the clock on, and with it the key of whatever came then.
-const FIRST_CREDIT_MS: i64 = 30_000;
+/// What ends so early in its recording goes before others that are claimed too and wait for a core, by as much: that may be
+/// all of a voice note. Those others moved the clock when they were claimed, and with it the key of whatever came then.
+const EARLY_MS: i64 = 30_000;
 
-/// Who comes first of the claimed: the lower one.
-pub(super) fn rank(priority: i64, key: i64, seq: i64) -> (i64, i64) {
-    (-priority, if seq == 0 { key - FIRST_CREDIT_MS } else { key })
+/// Who comes first of the claimed: the lower one. `end_ms`: where the chunk ends.
+pub(super) fn rank(priority: i64, key: i64, end_ms: i64) -> (i64, i64) {
+    (-priority, if end_ms <= EARLY_MS { key - EARLY_MS } else { key })
 }
 
 /// S: where a task that becomes claimable now starts from.

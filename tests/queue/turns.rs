@@ -138,8 +138,8 @@ fn a_turn_is_kept_for_the_next_chunk_and_given_back_where_there_is_none_however_
 #[test]
 fn a_short_recording_comes_before_the_waiting_chunks_of_a_long_one_and_what_is_urgent_before_all() {
     let bench = Bench::new();
-    bench.planned(9);
-    let long: Vec<Rank> = (0..4).map(|_| bench.claim().rank).collect();
+    bench.planned(40);
+    let long: Vec<Rank> = (0..35).map(|_| bench.claim().rank).skip(31).collect();
     assert!(long.is_sorted(), "{long:?}");
     bench.planned(1);
     let short = bench.claim().rank;

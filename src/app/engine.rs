@@ -83,7 +83,6 @@ impl EngineThread {
         self.report(WorkerState::Ready, None);
         self.worker.queue.wake().notify();
         self.worker.run(|| transcribe.step());
-        transcribe.turn = None;
         self.report(WorkerState::Stopped, None);
         if self.copies.on_cpu() {
             // The process ends, which frees its memory sooner than whisper.cpp does; what is on a GPU is not left to that.

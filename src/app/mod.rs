@@ -256,9 +256,10 @@ impl Builder<'_> {
             (0..self.config.worker_count).map(|n| self.worker(&format!("gpu-{n}"), slots)).collect();
         let crew = Crew::new(workers.iter().map(|worker| worker.slot.clone()).collect());
         let on_cpu = copies.on_cpu();
-        let cores = Cores::new(Cores::available());
+        let available = Cores::available();
+        let cores = Cores::new(available);
         // More chunks at the same time than cores would all be done later, a short recording's among them.
-        let turns = Turns::new(if on_cpu { Cores::available() } else { self.config.worker_count });
+        let turns = Turns::new(if on_cpu { available } else { self.config.worker_count });
         let mut threads = Vec::new();
         for (n, worker) in workers.into_iter().enumerate() {
             let name = worker.slot.worker_id().to_owned();
@@ -269,7 +270,7 @@ impl Builder<'_> {
                 copies: copies.clone(),
                 instance: copies.instance_of(n),
                 // Beside a GPU a thread has little to compute, and its neighbours nothing to gain from its cores.
-                cores: if on_cpu { cores.clone() } else { Cores::new(Cores::available() / self.config.worker_count) },
+                cores: if on_cpu { cores.clone() } else { Cores::new(available / self.config.worker_count) },
                 turns: turns.clone(),
                 crew: crew.clone(),
                 // A command that ends soon may have less to do than it has threads.

@@ -10,7 +10,9 @@ use whisperq::db::{Db, Durability};
 use whisperq::error::{Error, Result};
 use whisperq::job::{FrontDoor, Job, JobState, NewJob, Options};
 use whisperq::queue::{self, ChunkResult, Claim, Limits, Order, Plan, Queue, TaskRef};
+use whisperq::shutdown::Shutdown;
 use whisperq::transcript::Segment;
+use whisperq::worker::{Slot, Worker};
 
 use super::invariants;
 
@@ -156,6 +158,16 @@ impl Bench {
 
     pub(super) fn claim(&self) -> Claim {
         self.try_claim().unwrap()
+    }
+
+    /// The place of an engine's thread.
+    pub(super) fn worker(&self) -> Worker {
+        Worker {
+            queue: self.queue.clone(),
+            slot: Slot::new("gpu-0".to_owned()),
+            process_id: ME.to_owned(),
+            shutdown: Shutdown::default(),
+        }
     }
 
     pub(super) fn finish(&self, claim: &Claim) {

@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 
 use whisperq::audio::Sound;
 use whisperq::error::{Error, Result};
-use whisperq::queue::{Order, prepare_lane, unix_now_ms};
-use whisperq::shutdown::Shutdown;
+use whisperq::queue::Order;
 use whisperq::spool::Spool;
 use whisperq::transcribe::Transcribe;
 use whisperq::transcript::{ChunkRequest, ChunkText, Control, Transcriber};
 use whisperq::turns::{Rank, Turns};
-use whisperq::worker::{Outcome, Slot, Worker};
+use whisperq::worker::Outcome;
 
-use super::support::{Bench, ME, MODEL, finish_plan, new_job};
+use super::support::{Bench, MODEL};
 
 const FIRST: Rank = (0, 0);
 /// A thread that does not wait for a turn computes within this.
@@ -38,27 +37,17 @@ fn nothing_heard() -> Result<ChunkText> {
     Ok(ChunkText { language: "en".to_owned(), language_probability: None, segments: Vec::new() })
 }
 
-/// A bench with `chunks` that wait, a thread for them, what tells when it computes, and the one turn.
-fn bench(chunks: u64, then: fn() -> Result<ChunkText>) -> (Bench, Transcribe<'static>, Receiver<()>, Arc<Turns>) {
+/// A bench with one chunk that waits, a thread for it, what tells when it computes, and the one turn.
+fn bench(then: fn() -> Result<ChunkText>) -> (Bench, Transcribe<'static>, Receiver<()>, Arc<Turns>) {
     let bench = Bench::new();
-    let now_ms = unix_now_ms();
-    let id = bench.queue.submit(new_job(), now_ms).unwrap().id;
-    let prepare = bench.queue.claim("prepare", &prepare_lane(false, MODEL, None), ME, "p", now_ms);
-    finish_plan(&bench.queue, prepare.unwrap().unwrap().task, chunks, Order::Free, now_ms);
+    let id = bench.planned(1);
     let spool = Spool::open(bench.folder().join("spool"), 1 << 30).unwrap();
-    for second in 0..chunks {
-        spool.write_first(&id, second * 16_000, &Sound::heard(vec![0.0; 16_000])).unwrap();
-    }
+    spool.write_first(&id, 0, &Sound::heard(vec![0.0; 16_000])).unwrap();
     let (computes, computing) = channel();
     let turns = Turns::new(1);
-    let worker = Worker {
-        queue: bench.queue.clone(),
-        slot: Slot::new("gpu-0".to_owned()),
-        process_id: ME.to_owned(),
-        shutdown: Shutdown::default(),
-    };
     let engine = Box::new(Told { computes, then });
-    let transcribe = Transcribe { worker, spool, lane: MODEL.to_owned(), turns: turns.clone(), turn: None, engine };
+    let (worker, lane) = (bench.worker(), MODEL.to_owned());
+    let transcribe = Transcribe { worker, spool, lane, turns: turns.clone(), turn: None, engine };
     (bench, transcribe, computing, turns)
 }
 
@@ -72,7 +61,7 @@ fn free(turns: &Arc<Turns>) -> bool {
 
 #[test]
 fn a_thread_holds_its_chunk_while_it_waits_for_a_turn() {
-    let (bench, mut transcribe, computing, turns) = bench(1, nothing_heard);
+    let (bench, mut transcribe, computing, turns) = bench(nothing_heard);
     let turn = turns.take(FIRST, &mut || Ok(())).unwrap();
     std::thread::scope(|scope| {
         let bench = &bench;
@@ -93,7 +82,7 @@ fn a_thread_holds_its_chunk_while_it_waits_for_a_turn() {
 
 #[test]
 fn a_chunk_whose_turn_never_comes_is_given_back_on_request() {
-    let (bench, mut transcribe, _computing, turns) = bench(1, nothing_heard);
+    let (bench, mut transcribe, _computing, turns) = bench(nothing_heard);
     let _turn = turns.take(FIRST, &mut || Ok(())).unwrap();
     let slot = transcribe.worker.slot.clone();
     std::thread::scope(|scope| {
@@ -112,7 +101,7 @@ fn a_chunk_whose_turn_never_comes_is_given_back_on_request() {
 #[test]
 fn a_chunk_that_waits_for_its_turn_when_the_process_is_to_end_is_given_back_unbegun() {
     for taken in [true, false] {
-        let (bench, mut transcribe, computing, turns) = bench(1, nothing_heard);
+        let (bench, mut transcribe, computing, turns) = bench(nothing_heard);
         let _turn = taken.then(|| turns.take(FIRST, &mut || Ok(())).unwrap());
         transcribe.worker.shutdown.trigger();
         assert_eq!(transcribe.step().unwrap(), Outcome::Worked);
@@ -126,7 +115,7 @@ fn a_turn_is_kept_for_the_next_chunk_and_given_back_where_there_is_none_however_
     let ends: [fn() -> Result<ChunkText>; 3] =
         [nothing_heard, || Err(anyhow::anyhow!("out of memory").into()), || panic!("index out of bounds")];
     for then in ends {
-        let (bench, mut transcribe, _computing, turns) = bench(1, then);
+        let (bench, mut transcribe, _computing, turns) = bench(then);
         assert_eq!(transcribe.step().unwrap(), Outcome::Worked);
         assert!(!free(&turns));
         assert_eq!(transcribe.step().unwrap(), Outcome::Idle, "one chunk was there");

@@ -6,19 +6,9 @@ use std::sync::mpsc::channel;
 use whisperq::error::Error;
 use whisperq::job::JobState;
 use whisperq::queue::Claim;
-use whisperq::shutdown::Shutdown;
-use whisperq::worker::{Outcome, Slot, Worker};
+use whisperq::worker::{Outcome, Worker};
 
-use super::support::{Bench, LEASE_MS, ME, NOW, OTHER, fault, result};
-
-fn worker(bench: &Bench) -> Worker {
-    Worker {
-        queue: bench.queue.clone(),
-        slot: Slot::new("gpu-0".to_owned()),
-        process_id: ME.to_owned(),
-        shutdown: Shutdown::default(),
-    }
-}
+use super::support::{Bench, LEASE_MS, NOW, OTHER, fault, result};
 
 /// Does the claimed chunk with a result or an error.
 fn perform(worker: &Worker, claim: &Claim, work: impl FnOnce() -> whisperq::error::Result<()>) {
@@ -42,7 +32,7 @@ fn outcome(bench: &Bench) -> String {
 fn work_that_is_done_is_finished() {
     let bench = Bench::new();
     let id = bench.planned(1);
-    perform(&worker(&bench), &bench.claim(), || Ok(()));
+    perform(&bench.worker(), &bench.claim(), || Ok(()));
     bench.assert_state(&id, JobState::Completed);
 }
 
@@ -50,7 +40,7 @@ fn work_that_is_done_is_finished() {
 fn a_panic_in_the_work_is_a_failed_attempt_and_the_thread_lives_on() {
     let bench = Bench::new();
     let id = bench.planned(1);
-    let worker = worker(&bench);
+    let worker = bench.worker();
     perform(&worker, &bench.claim(), || panic!("index out of bounds"));
     assert_eq!(outcome(&bench), "error: the work panicked: index out of bounds");
     bench.queue.promote(i64::MAX / 2).unwrap();
@@ -62,7 +52,7 @@ fn a_panic_in_the_work_is_a_failed_attempt_and_the_thread_lives_on() {
 fn work_that_was_stopped_is_given_back_unharmed() {
     let bench = Bench::new();
     bench.planned(1);
-    perform(&worker(&bench), &bench.claim(), || Err(Error::Aborted));
+    perform(&bench.worker(), &bench.claim(), || Err(Error::Aborted));
     assert_eq!(outcome(&bench), "released");
     assert_eq!(bench.claim().task.attempt, 2);
     assert_eq!(bench.number("select sum(error_count + lost_count) from tasks"), 0);
@@ -74,7 +64,7 @@ fn the_result_of_a_claim_that_was_lost_is_void() {
     bench.planned(1);
     for work in [|| Ok(()), || Err(fault()), || Err(Error::Aborted)] {
         let claim = bench.claim();
-        perform(&worker(&bench), &claim, || {
+        perform(&bench.worker(), &claim, || {
             assert_eq!(bench.queue.reap(OTHER, NOW + LEASE_MS).unwrap(), 1);
             work()
         });
@@ -88,7 +78,7 @@ fn a_result_that_breaks_the_rules_of_the_database_is_a_failed_attempt() {
     let bench = Bench::new();
     let id = bench.planned(1);
     let claim = bench.claim();
-    let worker = worker(&bench);
+    let worker = bench.worker();
     let mut not_a_number = result("So");
     not_a_number.segments[0].avg_logprob = f32::NAN;
     worker.perform(
@@ -107,7 +97,7 @@ fn a_slot_is_stopped_only_while_it_is_on_the_task_meant() {
     let bench = Bench::new();
     bench.planned(2);
     let (before, now) = (bench.claim(), bench.claim());
-    let worker = worker(&bench);
+    let worker = bench.worker();
     worker.perform(
         now.task,
         |control| {
@@ -125,7 +115,7 @@ fn a_slot_is_stopped_only_while_it_is_on_the_task_meant() {
 #[test]
 fn the_loop_sleeps_when_idle_wakes_for_work_and_ends_on_shutdown() {
     let bench = Bench::new();
-    let worker = worker(&bench);
+    let worker = bench.worker();
     let steps = AtomicUsize::new(0);
     let (stepped, steps_seen) = channel();
     std::thread::scope(|scope| {
@@ -154,7 +144,7 @@ fn a_preparing_worker_records_a_plan_the_same_way() {
     let bench = Bench::new();
     let id = bench.submit();
     let claim = bench.claim_prepare().unwrap();
-    worker(&bench).perform(
+    bench.worker().perform(
         claim.task,
         |_| Ok(super::support::plan(0)),
         |plan| bench.queue.finish_prepare(claim.task, Some(plan), NOW),
